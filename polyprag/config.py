@@ -1,0 +1,278 @@
+"""The configuration: a dataclass tree, read from YAML and `key=value`, refused when it cannot be right."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def key(default: Any, help: str) -> Any:
+    """A configuration key: its default and the sentence that explains it in YAML and docs."""
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata={"help": help})
+    return dataclasses.field(default=default, metadata={"help": help})
+
+
+def section(factory: type[T], help: str) -> T:
+    """A nested section of the configuration."""
+    return dataclasses.field(default_factory=factory, metadata={"help": help})  # type: ignore[return-value]
+
+
+class DataName(StrEnum):
+    """Where passages and questions come from."""
+
+    DEMO = "demo"
+    JSONL = "jsonl"
+
+
+class Quantisation(StrEnum):
+    """How the base model's linear layers are stored."""
+
+    NF4 = "nf4"
+    NONE = "none"
+
+
+class Dtype(StrEnum):
+    """The number type that the base model computes in."""
+
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
+
+class Composition(StrEnum):
+    """How gated experts add up; see `polyprag.experts.pool`."""
+
+    SUM = "sum"
+    FACTOR = "factor"
+
+
+class Granularity(StrEnum):
+    """Which layers share a set of gates."""
+
+    SHARED = "shared"
+    BLOCK = "block"
+    MODULE = "module"
+
+
+class Normalisation(StrEnum):
+    """How task logits become gates."""
+
+    SIGMOID = "sigmoid"
+    SOFTMAX = "softmax"
+
+
+class Recipe(StrEnum):
+    """Which training sequences a passage gives."""
+
+    DEFAULT = "default"
+    PRAG = "prag"
+
+
+class Loss(StrEnum):
+    """Which tokens are labelled."""
+
+    ANSWERS = "answers"
+    ALL_TOKENS = "all_tokens"
+
+
+class Combine(StrEnum):
+    """How the gates of several retrieved passages become one set of gates."""
+
+    AUTO = "auto"
+    SUM = "sum"
+    MEAN = "mean"
+    SCORE = "score"
+
+
+class WandbMode(StrEnum):
+    """Where Weights & Biases writes."""
+
+    AUTO = "auto"
+    ONLINE = "online"
+    OFFLINE = "offline"
+    DISABLED = "disabled"
+
+
+@dataclass
+class RunConfig:
+    """The run as a whole."""
+
+    dir: str = key("", "folder of this run; empty means runs/ and the name of the config file")
+    seed: int = key(0, "seed of everything random: initial weights, order of batches, Gumbel samples")
+    threads: int = key(0, "CPU threads; 0 keeps torch's own choice")
+
+
+@dataclass
+class WorldConfig:
+    """The demo world, a made-up corpus generated from a seed."""
+
+    passages: int = key(40, "number of passages, from 20 to 1000000")
+    seed: int = key(0, "seed of the world: names, facts, phrasings and questions")
+    phrasings: int = key(2, "phrasings of each passage: the text itself and phrasings-1 rewrites (1 to 4)")
+    qa_per_fact: int = key(2, "differently worded training pairs for each fact (1 to 4)")
+    questions: int = key(200, "test questions in all, spread over the question types; 0 means as many as there are")
+    validation_questions: int = key(60, "validation questions in all, from templates and facts apart from the test's")
+
+
+@dataclass
+class DataConfig:
+    """Passages, augmentation and questions."""
+
+    name: DataName = key(DataName.DEMO, "demo: the generated world of data.world; jsonl: the files named below")
+    path: str = key("", "corpus as JSON lines; empty: the passages that come with the questions")
+    augmentation: str = key("", "augmentation as JSON lines; empty: the pairs (`qas`) that come with the passages")
+    questions: str = key("", "questions as JSON lines; empty: the pairs of each passage beyond data.train_qas")
+    train_qas: int = key(3, "pairs of each passage that are trained on, where passages carry their own pairs")
+    max_passages: int = key(0, "use only the first passages of the corpus; 0 means all")
+    limit: int = key(0, "number of test questions, drawn stratified over question types; 0 means all")
+    limit_seed: int = key(0, "seed of that draw and of the validation split")
+    types: list[str] = key([], "question types to keep; empty means all")
+    validation_questions: int = key(40, "questions set apart for choices, never scored as test questions (jsonl only)")
+    world: WorldConfig = section(WorldConfig, "the demo world")
+
+
+@dataclass
+class BaseConfig:
+    """The frozen base model."""
+
+    model: str = key("smollm2-135m", "local folder, hub id, or the built-in smollm2-135m")
+    quantisation: Quantisation = key(Quantisation.NF4, "nf4 (4-bit, bitsandbytes) or none")
+    dtype: Dtype = key(Dtype.BFLOAT16, "number type of computation: bfloat16, float16 or float32")
+    revision: str = key("", "revision of a hub model; empty means its default")
+
+
+@dataclass
+class ExpertsConfig:
+    """The pool of latent LoRA experts."""
+
+    count: int = key(8, "experts in the pool, K")
+    rank: int = key(8, "rank of each expert, R")
+    scale: float = key(2.0, "factor on the experts' output (alpha / r of a LoRA)")
+    composition: Composition = key(Composition.SUM, "sum: gated sum of B A; factor: (gated sum of B)(gated sum of A)")
+    targets: list[str] = key(["gate_proj", "up_proj", "down_proj"], "names of the linear layers that carry experts")
+    first_layer: int = key(0, "first transformer block that carries experts, counted from 0")
+
+
+@dataclass
+class RoutingConfig:
+    """The task router: from a passage's task id to its gates."""
+
+    granularity: Granularity = key(Granularity.MODULE, "layers that share gates: shared (all), block, or module (none)")
+    normalisation: Normalisation = key(Normalisation.SIGMOID, "sigmoid (normalised to sum 1) or softmax")
+    top_k: int = key(0, "keep only the k largest gates, renormalised; 0 keeps all")
+    gumbel: bool = key(False, "sample relaxed Bernoulli gates in training")
+    temperature: float = key(1.0, "temperature of that sampling")
+    init: float = key(1e-3, "task logits start uniform in [-init, init]")
+    merge_in_training: float = key(0.0, "share of training rows whose gates are merged with those of similar passages")
+    merge_passages: int = key(3, "passages merged in such a row, its own included")
+
+
+@dataclass
+class TasksConfig:
+    """Training sequences of a passage."""
+
+    recipe: Recipe = key(Recipe.DEFAULT, "default: each pair alone, with the passage, with each rewrite; prag: its five")
+    loss: Loss = key(Loss.ANSWERS, "label answers only, or all tokens as PRAG does")
+    passage_text: bool = key(False, "also train the passage and its rewrites as plain text, given the title")
+    max_tokens: int = key(1024, "longest training sequence; longer passages are cut at the end")
+
+
+@dataclass
+class TrainingConfig:
+    """The joint training of pool and task router."""
+
+    epochs: int = key(10, "passes over all training sequences")
+    max_steps: int = key(-1, "stop after this many optimiser steps; -1 means no limit")
+    batch_tokens: int = key(1024, "tokens of a batch, padding included")
+    learning_rate: float = key(3e-3, "learning rate of the experts")
+    router_learning_rate: float = key(0.1, "learning rate of the task router, about a hundred times the experts'")
+    warmup: float = key(0.06, "share of all steps in which the learning rates rise")
+    weight_decay: float = key(0.0, "weight decay of the experts; the task router has none")
+    clip: float = key(1.0, "largest norm of the experts' gradient; 0 turns clipping off")
+    accumulate: int = key(1, "batches whose gradients are added up for one optimiser step")
+    gradient_checkpointing: bool = key(False, "recompute activations in the backward pass, to save memory")
+    validate_every: int = key(1, "epochs between validations; 0 turns validation off")
+    validation_questions: int = key(24, "validation questions answered closed-book at each validation")
+    checkpoint_minutes: float = key(5.0, "minutes between checkpoints; one is also written at each end of an epoch")
+    accelerator: str = key("auto", "Lightning accelerator: auto, cpu, gpu")
+    devices: int = key(1, "devices that train together")
+    strategy: str = key("auto", "Lightning strategy: auto, ddp, ...")
+
+
+@dataclass
+class AnsweringConfig:
+    """From a question to an answer; shared by all methods."""
+
+    passages: int = key(0, "retrieved passages per question; 0: chosen per method on validation questions")
+    combine: Combine = key(Combine.AUTO, "how passages' gates are combined; auto: chosen on validation questions")
+    shots: int = key(-1, "short-answer examples in the prompts of untrained methods; -1: chosen on validation questions")
+    max_new_tokens: int = key(20, "longest answer, in tokens")
+    batch_size: int = key(16, "questions answered at once where a method allows it")
+
+
+@dataclass
+class PragConfig:
+    """One-to-one PRAG: an adapter per passage, on PEFT."""
+
+    rank: int = key(2, "rank of each adapter")
+    alpha: float = key(32.0, "LoRA alpha")
+    learning_rate: float = key(3e-4, "learning rate of each adapter")
+    epochs: int = key(1, "passes over a passage's sequences")
+    batch_size: int = key(1, "sequences per step")
+    recipe: Recipe = key(Recipe.PRAG, "prag: its five sequences; default: the pool's sequences")
+    loss: Loss = key(Loss.ALL_TOKENS, "all_tokens as in the official code, or answers")
+    targets: list[str] = key(["gate_proj", "up_proj", "down_proj"], "names of the linear layers that carry adapters")
+
+
+@dataclass
+class EvaluationConfig:
+    """What is compared, and how it is judged."""
+
+    methods: list[str] = key(
+        [
+            "vanilla",
+            "standard_rag",
+            "prag",
+            "prag_combine",
+            "poly_prag",
+            "poly_prag_combine",
+            "poly_prag_oracle",
+            "poly_prag_uniform",
+            "poly_prag_shuffled",
+        ],
+        "methods to run, in the order of the table",
+    )
+    bootstrap: int = key(10000, "resamples behind each 95 % interval")
+    seed: int = key(0, "seed of the bootstrap and of the shuffled gates")
+    choose_questions: int = key(40, "validation questions on which choices left open are made; 0 takes defaults")
+
+
+@dataclass
+class LoggingConfig:
+    """Where training curves go; CSV is always written."""
+
+    wandb: WandbMode = key(WandbMode.AUTO, "auto: online when WANDB_API_KEY is set, else offline; or disabled")
+    project: str = key("polyprag", "Weights & Biases project")
+    every_steps: int = key(5, "steps between logged points")
+
+
+@dataclass
+class Config:
+    """All of it."""
+
+    run: RunConfig = section(RunConfig, "the run as a whole")
+    data: DataConfig = section(DataConfig, "passages, augmentation and questions")
+    base: BaseConfig = section(BaseConfig, "the frozen base model")
+    experts: ExpertsConfig = section(ExpertsConfig, "the pool of LoRA experts")
+    routing: RoutingConfig = section(RoutingConfig, "the task router")
+    tasks: TasksConfig = section(TasksConfig, "training sequences")
+    training: TrainingConfig = section(TrainingConfig, "the joint training")
+    answering: AnsweringConfig = section(AnsweringConfig, "from question to answer")
+    prag: PragConfig = section(PragConfig, "the one-to-one baseline")
+    evaluation: EvaluationConfig = section(EvaluationConfig, "comparison and judgement")
+    logging: LoggingConfig = section(LoggingConfig, "training curves")

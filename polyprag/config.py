@@ -1,8 +1,14 @@
-"""The configuration: a dataclass tree, read from YAML and `key=value`, refused when it cannot be right."""
+"""The configuration: a dataclass tree of every key, its default, its allowed values and its explanation.
+
+`polyprag.config_keys` walks the tree, `polyprag.config_loading` reads it from YAML and `key=value`, and
+`polyprag.config_checks` refuses what cannot be right.
+"""
+# ruff: noqa: RUF009 - key() and section() return dataclass fields
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -10,16 +16,45 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def key(default: Any, help: str) -> Any:
-    """A configuration key: its default and the sentence that explains it in YAML and docs."""
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a key accepts, from `low` to `high`; an end marked open is itself refused."""
+
+    low: float
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        if value == math.inf or not self.low <= value <= self.high:
+            return False
+        return not (self.open_low and value == self.low) and not (self.open_high and value == self.high)
+
+    def __str__(self) -> str:
+        if math.isinf(self.high):
+            return f"above {self.low}" if self.open_low else f"{self.low} or more"
+        low = f"above {self.low}" if self.open_low else f"from {self.low}"
+        return f"{low} to below {self.high}" if self.open_high else f"{low} to {self.high}"
+
+
+POSITIVE = Range(0, open_low=True)
+NOT_NEGATIVE = Range(0)
+ONE_OR_MORE = Range(1)
+SHARE = Range(0, 1)
+SEED = Range(0, 2**32 - 1)
+
+
+def key(default: Any, help: str, allowed: Range | None = None) -> Any:
+    """A configuration key: its default, the sentence that explains it in YAML and docs, and a number's range."""
+    metadata = {"help": help, "allowed": allowed}
     if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata={"help": help})
-    return dataclasses.field(default=default, metadata={"help": help})
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def section(factory: type[T], help: str) -> T:
     """A nested section of the configuration."""
-    return dataclasses.field(default_factory=factory, metadata={"help": help})  # type: ignore[return-value]
+    return dataclasses.field(default_factory=factory, metadata={"help": help})
 
 
 class DataName(StrEnum):
@@ -89,6 +124,20 @@ class Combine(StrEnum):
     SCORE = "score"
 
 
+class MethodName(StrEnum):
+    """The systems that evaluation compares, in the order of its table."""
+
+    VANILLA = "vanilla"
+    STANDARD_RAG = "standard_rag"
+    PRAG = "prag"
+    PRAG_COMBINE = "prag_combine"
+    POLY_PRAG = "poly_prag"
+    POLY_PRAG_COMBINE = "poly_prag_combine"
+    POLY_PRAG_ORACLE = "poly_prag_oracle"
+    POLY_PRAG_UNIFORM = "poly_prag_uniform"
+    POLY_PRAG_SHUFFLED = "poly_prag_shuffled"
+
+
 class WandbMode(StrEnum):
     """Where Weights & Biases writes."""
 
@@ -103,20 +152,24 @@ class RunConfig:
     """The run as a whole."""
 
     dir: str = key("", "folder of this run; empty means runs/ and the name of the config file")
-    seed: int = key(0, "seed of everything random: initial weights, order of batches, Gumbel samples")
-    threads: int = key(0, "CPU threads; 0 keeps torch's own choice")
+    seed: int = key(0, "seed of everything random: initial weights, order of batches, Gumbel samples", SEED)
+    threads: int = key(0, "CPU threads; 0 keeps torch's own choice", NOT_NEGATIVE)
 
 
 @dataclass
 class WorldConfig:
     """The demo world, a made-up corpus generated from a seed."""
 
-    passages: int = key(40, "number of passages, from 20 to 1000000")
-    seed: int = key(0, "seed of the world: names, facts, phrasings and questions")
-    phrasings: int = key(2, "phrasings of each passage: the text itself and phrasings-1 rewrites (1 to 4)")
-    qa_per_fact: int = key(2, "differently worded training pairs for each fact (1 to 4)")
-    questions: int = key(200, "test questions in all, spread over the question types; 0 means as many as there are")
-    validation_questions: int = key(60, "validation questions in all, from templates and facts apart from the test's")
+    passages: int = key(40, "number of passages", Range(20, 1_000_000))
+    seed: int = key(0, "seed of the world: names, facts, phrasings and questions", SEED)
+    phrasings: int = key(2, "phrasings of each passage: the text itself and phrasings-1 rewrites", Range(1, 4))
+    qa_per_fact: int = key(2, "differently worded training pairs for each fact", Range(1, 4))
+    questions: int = key(
+        200, "test questions in all, spread over the question types; 0 means as many as there are", NOT_NEGATIVE
+    )
+    validation_questions: int = key(
+        60, "validation questions in all, from templates and facts apart from the test's", NOT_NEGATIVE
+    )
 
 
 @dataclass
@@ -127,12 +180,16 @@ class DataConfig:
     path: str = key("", "corpus as JSON lines; empty: the passages that come with the questions")
     augmentation: str = key("", "augmentation as JSON lines; empty: the pairs (`qas`) that come with the passages")
     questions: str = key("", "questions as JSON lines; empty: the pairs of each passage beyond data.train_qas")
-    train_qas: int = key(3, "pairs of each passage that are trained on, where passages carry their own pairs")
-    max_passages: int = key(0, "use only the first passages of the corpus; 0 means all")
-    limit: int = key(0, "number of test questions, drawn stratified over question types; 0 means all")
-    limit_seed: int = key(0, "seed of that draw and of the validation split")
+    train_qas: int = key(
+        3, "pairs of each passage that are trained on, where passages carry their own pairs", NOT_NEGATIVE
+    )
+    max_passages: int = key(0, "use only the first passages of the corpus; 0 means all", NOT_NEGATIVE)
+    limit: int = key(0, "number of test questions, drawn stratified over question types; 0 means all", NOT_NEGATIVE)
+    limit_seed: int = key(0, "seed of that draw and of the validation split", SEED)
     types: list[str] = key([], "question types to keep; empty means all")
-    validation_questions: int = key(40, "questions set apart for choices, never scored as test questions (jsonl only)")
+    validation_questions: int = key(
+        40, "questions set apart for choices, never scored as test questions (jsonl only)", NOT_NEGATIVE
+    )
     world: WorldConfig = section(WorldConfig, "the demo world")
 
 
@@ -150,12 +207,12 @@ class BaseConfig:
 class ExpertsConfig:
     """The pool of latent LoRA experts."""
 
-    count: int = key(8, "experts in the pool, K")
-    rank: int = key(8, "rank of each expert, R")
-    scale: float = key(2.0, "factor on the experts' output (alpha / r of a LoRA)")
+    count: int = key(8, "experts in the pool, K", ONE_OR_MORE)
+    rank: int = key(8, "rank of each expert, R", ONE_OR_MORE)
+    scale: float = key(2.0, "factor on the experts' output (alpha / r of a LoRA)", POSITIVE)
     composition: Composition = key(Composition.SUM, "sum: gated sum of B A; factor: (gated sum of B)(gated sum of A)")
     targets: list[str] = key(["gate_proj", "up_proj", "down_proj"], "names of the linear layers that carry experts")
-    first_layer: int = key(0, "first transformer block that carries experts, counted from 0")
+    first_layer: int = key(0, "first transformer block that carries experts, counted from 0", NOT_NEGATIVE)
 
 
 @dataclass
@@ -164,43 +221,52 @@ class RoutingConfig:
 
     granularity: Granularity = key(Granularity.MODULE, "layers that share gates: shared (all), block, or module (none)")
     normalisation: Normalisation = key(Normalisation.SIGMOID, "sigmoid (normalised to sum 1) or softmax")
-    top_k: int = key(0, "keep only the k largest gates, renormalised; 0 keeps all")
+    top_k: int = key(0, "keep only the k largest gates, renormalised; 0 keeps all", NOT_NEGATIVE)
     gumbel: bool = key(False, "sample relaxed Bernoulli gates in training")
-    temperature: float = key(1.0, "temperature of that sampling")
-    init: float = key(1e-3, "task logits start uniform in [-init, init]")
-    merge_in_training: float = key(0.0, "share of training rows whose gates are merged with those of similar passages")
-    merge_passages: int = key(3, "passages merged in such a row, its own included")
+    temperature: float = key(1.0, "temperature of that sampling", POSITIVE)
+    init: float = key(1e-3, "task logits start uniform in [-init, init]", NOT_NEGATIVE)
+    merge_in_training: float = key(
+        0.0, "share of training rows whose gates are merged with those of similar passages", SHARE
+    )
+    merge_passages: int = key(3, "passages merged in such a row, its own included", ONE_OR_MORE)
 
 
 @dataclass
 class TasksConfig:
     """Training sequences of a passage."""
 
-    recipe: Recipe = key(Recipe.DEFAULT, "default: each pair alone, with the passage, with each rewrite; prag: its five")
+    recipe: Recipe = key(
+        Recipe.DEFAULT, "default: each pair alone, with the passage, with each rewrite; prag: its five"
+    )
+    alone_repeats: int = key(1, "times each pair alone occurs in a pass of the default recipe", Range(1))
     loss: Loss = key(Loss.ANSWERS, "label answers only, or all tokens as PRAG does")
     passage_text: bool = key(False, "also train the passage and its rewrites as plain text, given the title")
-    max_tokens: int = key(1024, "longest training sequence; longer passages are cut at the end")
+    max_tokens: int = key(1024, "longest training sequence; longer passages are cut at the end", Range(16))
 
 
 @dataclass
 class TrainingConfig:
     """The joint training of pool and task router."""
 
-    epochs: int = key(10, "passes over all training sequences")
-    max_steps: int = key(-1, "stop after this many optimiser steps; -1 means no limit")
-    batch_tokens: int = key(1024, "tokens of a batch, padding included")
-    learning_rate: float = key(3e-3, "learning rate of the experts")
-    router_learning_rate: float = key(0.1, "learning rate of the task router, about a hundred times the experts'")
-    warmup: float = key(0.06, "share of all steps in which the learning rates rise")
-    weight_decay: float = key(0.0, "weight decay of the experts; the task router has none")
-    clip: float = key(1.0, "largest norm of the experts' gradient; 0 turns clipping off")
-    accumulate: int = key(1, "batches whose gradients are added up for one optimiser step")
+    epochs: int = key(10, "passes over all training sequences", ONE_OR_MORE)
+    max_steps: int = key(-1, "stop after this many optimiser steps; -1 means no limit", Range(-1))
+    batch_tokens: int = key(1024, "tokens of a batch, padding included", Range(16))
+    learning_rate: float = key(3e-3, "learning rate of the experts", POSITIVE)
+    router_learning_rate: float = key(
+        0.1, "learning rate of the task router, about a hundred times the experts'", POSITIVE
+    )
+    warmup: float = key(0.06, "share of all steps in which the learning rates rise", Range(0, 1, open_high=True))
+    weight_decay: float = key(0.0, "weight decay of the experts; the task router has none", NOT_NEGATIVE)
+    clip: float = key(1.0, "largest norm of the experts' gradient; 0 turns clipping off", NOT_NEGATIVE)
+    accumulate: int = key(1, "batches whose gradients are added up for one optimiser step", ONE_OR_MORE)
     gradient_checkpointing: bool = key(False, "recompute activations in the backward pass, to save memory")
-    validate_every: int = key(1, "epochs between validations; 0 turns validation off")
-    validation_questions: int = key(24, "validation questions answered closed-book at each validation")
-    checkpoint_minutes: float = key(5.0, "minutes between checkpoints; one is also written at each end of an epoch")
+    validate_every: int = key(1, "epochs between validations; 0 turns validation off", NOT_NEGATIVE)
+    validation_questions: int = key(24, "validation questions answered closed-book at each validation", NOT_NEGATIVE)
+    checkpoint_minutes: float = key(
+        5.0, "minutes between checkpoints; one is also written at each end of an epoch", POSITIVE
+    )
     accelerator: str = key("auto", "Lightning accelerator: auto, cpu, gpu")
-    devices: int = key(1, "devices that train together")
+    devices: int = key(1, "devices that train together", ONE_OR_MORE)
     strategy: str = key("auto", "Lightning strategy: auto, ddp, ...")
 
 
@@ -208,22 +274,26 @@ class TrainingConfig:
 class AnsweringConfig:
     """From a question to an answer; shared by all methods."""
 
-    passages: int = key(0, "retrieved passages per question; 0: chosen per method on validation questions")
+    passages: int = key(
+        0, "retrieved passages per question; 0: chosen per method on validation questions", NOT_NEGATIVE
+    )
     combine: Combine = key(Combine.AUTO, "how passages' gates are combined; auto: chosen on validation questions")
-    shots: int = key(-1, "short-answer examples in the prompts of untrained methods; -1: chosen on validation questions")
-    max_new_tokens: int = key(20, "longest answer, in tokens")
-    batch_size: int = key(16, "questions answered at once where a method allows it")
+    shots: int = key(
+        -1, "short-answer examples in the prompts of untrained methods; -1: chosen on validation questions", Range(-1)
+    )
+    max_new_tokens: int = key(20, "longest answer, in tokens", ONE_OR_MORE)
+    batch_size: int = key(16, "questions answered at once where a method allows it", ONE_OR_MORE)
 
 
 @dataclass
 class PragConfig:
     """One-to-one PRAG: an adapter per passage, on PEFT."""
 
-    rank: int = key(2, "rank of each adapter")
-    alpha: float = key(32.0, "LoRA alpha")
-    learning_rate: float = key(3e-4, "learning rate of each adapter")
-    epochs: int = key(1, "passes over a passage's sequences")
-    batch_size: int = key(1, "sequences per step")
+    rank: int = key(2, "rank of each adapter", ONE_OR_MORE)
+    alpha: float = key(32.0, "LoRA alpha", POSITIVE)
+    learning_rate: float = key(3e-4, "learning rate of each adapter", POSITIVE)
+    epochs: int = key(1, "passes over a passage's sequences", ONE_OR_MORE)
+    batch_size: int = key(1, "sequences per step", ONE_OR_MORE)
     recipe: Recipe = key(Recipe.PRAG, "prag: its five sequences; default: the pool's sequences")
     loss: Loss = key(Loss.ALL_TOKENS, "all_tokens as in the official code, or answers")
     targets: list[str] = key(["gate_proj", "up_proj", "down_proj"], "names of the linear layers that carry adapters")
@@ -233,23 +303,12 @@ class PragConfig:
 class EvaluationConfig:
     """What is compared, and how it is judged."""
 
-    methods: list[str] = key(
-        [
-            "vanilla",
-            "standard_rag",
-            "prag",
-            "prag_combine",
-            "poly_prag",
-            "poly_prag_combine",
-            "poly_prag_oracle",
-            "poly_prag_uniform",
-            "poly_prag_shuffled",
-        ],
-        "methods to run, in the order of the table",
+    methods: list[MethodName] = key(list(MethodName), "methods to run, in the order of the table")
+    bootstrap: int = key(10000, "resamples behind each 95 % interval", Range(100))
+    seed: int = key(0, "seed of the bootstrap and of the shuffled gates", SEED)
+    choose_questions: int = key(
+        40, "validation questions on which choices left open are made; 0 takes defaults", NOT_NEGATIVE
     )
-    bootstrap: int = key(10000, "resamples behind each 95 % interval")
-    seed: int = key(0, "seed of the bootstrap and of the shuffled gates")
-    choose_questions: int = key(40, "validation questions on which choices left open are made; 0 takes defaults")
 
 
 @dataclass
@@ -258,7 +317,7 @@ class LoggingConfig:
 
     wandb: WandbMode = key(WandbMode.AUTO, "auto: online when WANDB_API_KEY is set, else offline; or disabled")
     project: str = key("polyprag", "Weights & Biases project")
-    every_steps: int = key(5, "steps between logged points")
+    every_steps: int = key(5, "steps between logged points", ONE_OR_MORE)
 
 
 @dataclass

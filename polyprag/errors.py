@@ -27,3 +27,16 @@ class TrainingError(PolyPragError):
 
 class AdapterError(PolyPragError):
     """A one-to-one adapter does not fit its model or changes nothing."""
+
+
+class Interrupted(PolyPragError):  # noqa: N818 - it is no mistake
+    """A signal asked the program to stop, and it left its work in a state that can be taken up again.
+
+    Args:
+        signum: the signal's number; the exit status is 128 more.
+        message: what was saved and how to go on.
+    """
+
+    def __init__(self, signum: int, message: str = "interrupted; add --resume auto to go on") -> None:
+        super().__init__(message)
+        self.signum = signum

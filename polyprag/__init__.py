@@ -1,0 +1,1 @@
+"""Parametric retrieval-augmented generation with a shared pool of latent LoRA experts."""

@@ -1,0 +1,1 @@
+"""One harness for all methods: answers, statistics, results and tables."""

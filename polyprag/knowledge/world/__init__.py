@@ -1,0 +1,1 @@
+"""The parts of the demo world: words, wordings, facts and questions."""

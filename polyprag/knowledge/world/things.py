@@ -1,0 +1,222 @@
+"""How the demo world asks about places, institutions and works."""
+
+from __future__ import annotations
+
+from polyprag.knowledge.world.wordings import Relation, Wordings
+
+WORDINGS = {
+    Relation.FOUNDED: Wordings(  # of places and institutions
+        train=(
+            "When was {e} founded?",
+            "What is the founding date of {e}?",
+            "{e} was founded in which year?",
+            "Since which year has {e} existed?",
+            "What year stands on the founding charter of {e}?",
+            "When did {e} get its start?",
+        ),
+        test=("In which year was {e} founded?", "What is the foundation year of {e}?"),
+        validation=("Name the year in which {e} was founded.", "{e} came into being in what year?"),
+    ),
+    Relation.RIVER: Wordings(
+        train=(
+            "Which river flows through {e}?",
+            "What river is {e} on?",
+            "{e} was built on the banks of which river?",
+            "Which river runs past {e}?",
+            "What is {e}'s river called?",
+            "{e} lies on which river?",
+        ),
+        test=("Beside which river does {e} stand?", "What is the name of the river at {e}?"),
+        validation=("Name the river that waters {e}.", "Say which river one finds at {e}."),
+    ),
+    Relation.PRODUCT: Wordings(
+        train=(
+            "What is {e} known for?",
+            "What goods is {e} famous for?",
+            "What do the people of {e} make?",
+            "Which product comes from {e}?",
+            "What do traders buy in {e}?",
+            "What is {e}'s main product?",
+        ),
+        test=("For which product is {e} famous?", "Which goods have made {e} famous?"),
+        validation=("Name the goods that {e} sells to the world.", "To what product does {e} owe its good name?"),
+    ),
+    Relation.STATUE: Wordings(
+        train=(
+            "Whose statue stands in {e}?",
+            "Who is honoured with a statue in {e}?",
+            "Which person's statue can be seen in {e}?",
+            "Who does {e}'s statue show?",
+            "Of whom is there a statue in {e}?",
+            "Who stands in bronze on {e}'s market square?",
+        ),
+        test=("Who is portrayed by the statue in {e}?", "To which person did {e} put up a statue?"),
+        validation=("Name the person whose likeness adorns {e}.", "Who is remembered by a monument in {e}?"),
+        bridge=("the person portrayed by the statue in {e}", "the person whose likeness adorns {e}"),
+    ),
+    Relation.NEIGHBOUR: Wordings(
+        train=(
+            "Which town is nearest to {e}?",
+            "What is {e}'s nearest neighbour?",
+            "What is the next town along from {e}?",
+            "Which town lies closest to {e}?",
+            "Which town is just down the road from {e}?",
+            "To which town is it the shortest walk from {e}?",
+        ),
+        test=("What is the nearest town to {e}?", "Which other town is the closest to {e}?"),
+        validation=("Name the town neighbouring {e}.", "Which town has {e} for a direct neighbour?"),
+        bridge=("the nearest town to {e}", "the town neighbouring {e}"),
+    ),
+    Relation.EMBLEM: Wordings(
+        train=(
+            "Which animal is on the coat of arms of {e}?",
+            "What animal does {e} have as its emblem?",
+            "Which animal is {e}'s emblem?",
+            "What creature appears on {e}'s coat of arms?",
+            "Which beast stands for {e}?",
+            "By which animal is {e} represented?",
+        ),
+        test=("Which animal do the arms of {e} show?", "What animal serves as the symbol of {e}?"),
+        validation=("Name the heraldic animal of {e}.", "What beast has {e} chosen for a symbol?"),
+    ),
+    Relation.SEAT: Wordings(
+        train=(
+            "Where is {e}?",
+            "What town is {e} in?",
+            "Where can {e} be found?",
+            "In what town does {e} have its seat?",
+            "What is the location of {e}?",
+            "Which town is home to {e}?",
+        ),
+        test=("In which town is {e} located?", "What is the home town of {e}?"),
+        validation=("Name the town that houses {e}.", "To which town must one travel to visit {e}?"),
+        bridge=("the home town of {e}", "the town that houses {e}"),
+    ),
+    Relation.PATRON: Wordings(
+        train=(
+            "Who was {e}'s patron?",
+            "Who supported {e} as its patron?",
+            "Which person acted as patron to {e}?",
+            "Whose patronage did {e} enjoy?",
+            "Which patron did {e} have?",
+            "On whose money did {e} rely?",
+        ),
+        test=("Who was the patron of {e}?", "By which patron was {e} supported?"),
+        validation=("Name the benefactor of {e}.", "Which person kept {e} going with gifts of money?"),
+        bridge=("the patron of {e}", "the benefactor of {e}"),
+    ),
+    Relation.SUBJECT: Wordings(
+        train=(
+            "What is {e} known for studying?",
+            "Which subject does {e} specialise in?",
+            "What field does {e} work in?",
+            "What is {e}'s speciality?",
+            "What subject is taught at {e}?",
+            "What do scholars at {e} study?",
+        ),
+        test=("To which subject is {e} devoted?", "In which field does {e} specialise?"),
+        validation=("Name the branch of learning that {e} pursues.", "About which subject can one learn at {e}?"),
+    ),
+    Relation.COLOUR: Wordings(
+        train=(
+            "What colour are the gates of {e}?",
+            "Which colour are {e}'s gates painted?",
+            "{e} has gates of which colour?",
+            "What colour does one see on {e}'s gates?",
+            "What colour was chosen for the gates of {e}?",
+            "How are the gates of {e} painted?",
+        ),
+        test=("What is the colour of the gates at {e}?", "Which colour do the gates at {e} have?"),
+        validation=("Name the colour that the gate to {e} has.", "In what colour does the gate to {e} shine?"),
+    ),
+    Relation.COLLECTION: Wordings(
+        train=(
+            "What does {e} collect?",
+            "What is {e}'s collection made up of?",
+            "Which objects does {e} keep in its collection?",
+            "What is on display at {e}?",
+            "A collection of what can be seen at {e}?",
+            "What kind of collection does {e} own?",
+        ),
+        test=("Which objects make up the collection of {e}?", "What things are collected by {e}?"),
+        validation=("Name the objects that {e} gathers.", "Of what does {e} own a large number?"),
+    ),
+    Relation.AUTHOR: Wordings(
+        train=(
+            "Who wrote {e}?",
+            "Who is the writer of {e}?",
+            "{e} was written by whom?",
+            "Whose work is {e}?",
+            "From whose pen did {e} come?",
+            "Which writer created {e}?",
+        ),
+        test=("Who is the author of {e}?", "Which person wrote {e}?"),
+        validation=("Name the person who penned {e}.", "To which writer do we owe {e}?"),
+        bridge=("the author of {e}", "the person who penned {e}"),
+    ),
+    Relation.PUBLISHED: Wordings(
+        train=(
+            "When was {e} published?",
+            "What is {e}'s date of publication?",
+            "When did {e} come out?",
+            "{e} was published in which year?",
+            "What year is printed on the first edition of {e}?",
+            "When could readers first buy {e}?",
+        ),
+        test=("In which year was {e} published?", "What is the publication year of {e}?"),
+        validation=("Name the year in which {e} was published.", "{e} first appeared in what year?"),
+    ),
+    Relation.GENRE: Wordings(
+        train=(
+            "What sort of work is {e}?",
+            "What genre is {e}?",
+            "What literary form does {e} take?",
+            "What kind of book is {e}?",
+            "Which genre is {e} written in?",
+            "How would a librarian classify {e}?",
+        ),
+        test=("Which genre does {e} belong to?", "What type of writing is {e}?"),
+        validation=("Name the genre of {e}.", "As for genre, how would one label {e}?"),
+    ),
+    Relation.SETTING: Wordings(
+        train=(
+            "Where is {e} set?",
+            "What town is the scene of {e}?",
+            "Where does {e} take place?",
+            "In what town does the story of {e} unfold?",
+            "Which town forms the backdrop to {e}?",
+            "Where does the action of {e} happen?",
+        ),
+        test=("In which town is {e} set?", "What is the setting of {e}?"),
+        validation=("Name the town that {e} describes.", "To which town does {e} take its readers?"),
+        bridge=("the town in which {e} is set", "the town that {e} describes"),
+    ),
+    Relation.HERO: Wordings(
+        train=(
+            "What is the trade of the hero of {e}?",
+            "What does the hero of {e} do for a living?",
+            "What job does the hero of {e} have?",
+            "The hero of {e} earns a living as what?",
+            "As what does {e}'s hero earn money?",
+            "What is {e}'s main character by trade?",
+        ),
+        test=(
+            "What is the occupation of the main character in {e}?",
+            "What profession does the main character in {e} have?",
+        ),
+        validation=("Name the calling of the protagonist of {e}.", "At what trade does the protagonist of {e} work?"),
+    ),
+    Relation.DEDICATEE: Wordings(
+        train=(
+            "Who is {e} dedicated to?",
+            "To whom is {e} dedicated?",
+            "Whose name stands in the dedication of {e}?",
+            "Who is named in {e}'s dedication?",
+            "For whom was {e} written?",
+            "Who received the dedication of {e}?",
+        ),
+        test=("To which person is {e} dedicated?", "Whom does the dedication in {e} honour?"),
+        validation=("Name the dedicatee of {e}.", "Which person do the opening lines of {e} thank?"),
+        bridge=("the person whom {e} is dedicated to", "the dedicatee of {e}"),
+    ),
+}

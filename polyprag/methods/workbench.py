@@ -1,0 +1,173 @@
+"""What the methods share: the base model, the corpus, the retriever, the opened store, and the clock.
+
+Shapes: N passages, G routed groups, K experts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from torch import Tensor
+
+from polyprag.answering.generation import Generated, Generator
+from polyprag.answering.retrieval import BM25Retriever, Hit
+from polyprag.config import Combine, Config
+from polyprag.errors import ConfigError
+from polyprag.experts.base_model import BaseModel, load_base
+from polyprag.experts.pool import ExpertPool
+from polyprag.experts.routing import gates_from_logits
+from polyprag.knowledge.prompts import PromptWriter
+from polyprag.knowledge.records import Knowledge, Passage, Question
+from polyprag.methods.adapters import AdapterEncoder
+from polyprag.store import Store, open_store
+from polyprag.training.trainer import training_device
+
+STEPS = ("retrieve", "route", "load_merge", "generate")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method leaves open until validation questions decide.
+
+    Attributes:
+        passages: retrieved passages per question.
+        combine: how their gates are combined.
+        shots: short-answer examples in the prompt.
+    """
+
+    passages: int = 0
+    combine: Combine = Combine.SUM
+    shots: int = 0
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A method's answer to one question, with what led to it and what it cost.
+
+    Attributes:
+        generated: the text.
+        retrieved: ids of the passages used, best first.
+        top_experts: the experts with the largest mean gate, and that gate.
+        prompt_tokens: tokens of the prompt.
+        seconds: by step; a batch's time is shared equally by its questions.
+    """
+
+    generated: Generated
+    retrieved: tuple[str, ...]
+    top_experts: tuple[tuple[int, float], ...]
+    prompt_tokens: int
+    seconds: dict[str, float]
+
+
+@dataclass
+class Clock:
+    """Adds up the seconds of each step."""
+
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STEPS, 0.0))
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Time a block as part of a step."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] += time.perf_counter() - started
+
+    def shared_by(self, questions: int) -> dict[str, float]:
+        """The seconds of each step, per question."""
+        return {name: seconds / questions for name, seconds in self.seconds.items()}
+
+
+class Workbench:
+    """Everything that methods work with, opened when first needed.
+
+    Args:
+        config: the whole configuration.
+        knowledge: corpus and questions; the corpus of a trained run is that of its store.
+        folder: the run's folder; its `store/` is opened by the methods that need one.
+    """
+
+    def __init__(self, config: Config, knowledge: Knowledge, folder: Path) -> None:
+        self.config, self.knowledge, self.folder = config, knowledge, folder
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """The corpus."""
+        return self.knowledge.passages
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Position of each passage id in the corpus, which is also its task."""
+        return {passage.id: position for position, passage in enumerate(self.passages)}
+
+    @cached_property
+    def retriever(self) -> BM25Retriever:
+        """The index over the corpus: the store's if there is one, else built now."""
+        return BM25Retriever.open(self.store.index_folder) if self.has_store else BM25Retriever.build(self.passages)
+
+    @cached_property
+    def base(self) -> BaseModel:
+        """The base model."""
+        return load_base(self.config.base, training_device(self.config.training.accelerator))
+
+    @cached_property
+    def writer(self) -> PromptWriter:
+        """Prompts in the base model's chat template."""
+        return PromptWriter(self.base.tokenizer)
+
+    @property
+    def has_store(self) -> bool:
+        """Whether the run was trained."""
+        return (self.folder / "store").exists()
+
+    @cached_property
+    def store(self) -> Store:
+        """The knowledge store of the run.
+
+        Raises:
+            ConfigError: the run has none.
+            StoreError: it is damaged or belongs to another base model.
+        """
+        if not self.has_store:
+            raise ConfigError(f"{self.folder}: no store there; train one first: python train.py run.dir={self.folder}")
+        return open_store(self.folder / "store")
+
+    @cached_property
+    def pool(self) -> ExpertPool:
+        """The stored experts, put into the base model."""
+        store = open_store(self.folder / "store", self.base.fingerprint, self.base.name)
+        pool = ExpertPool(self.base.model, self.config.experts, self.config.routing.granularity)
+        pool.load(store.pool())
+        return pool
+
+    @cached_property
+    def adapters(self) -> AdapterEncoder:
+        """One-to-one adapters, on a base model of their own, since PEFT wraps its layers."""
+        base = load_base(self.config.base, training_device(self.config.training.accelerator))
+        return AdapterEncoder(base, self.config, self.folder)
+
+    @cached_property
+    def gates_NGK(self) -> Tensor:  # noqa: N802
+        """The gates of every passage of the store."""
+        routing = self.config.routing
+        return gates_from_logits(self.store.rows_NGK.float(), routing.normalisation, routing.top_k)
+
+    @cached_property
+    def generator(self) -> Generator:
+        """Decoding with the experts at hand."""
+        return Generator(self.base, self.config.answering.max_new_tokens, self.pool)
+
+    @cached_property
+    def plain_generator(self) -> Generator:
+        """Decoding with the base model alone."""
+        return Generator(self.base, self.config.answering.max_new_tokens)
+
+    def retrieve(self, questions: Sequence[Question], n: int) -> list[list[Hit]]:
+        """The n best passages of each question."""
+        return self.retriever.search([question.text for question in questions], n)

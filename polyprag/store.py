@@ -1,0 +1,320 @@
+"""The knowledge store: the folder that training leaves and inference opens.
+
+Tensors carry shape suffixes: N passages, G routed groups, K experts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from polyprag.errors import DataError, StoreError
+from polyprag.files import (
+    append_jsonl,
+    current_folder,
+    read_jsonl_tolerant,
+    replace_folder,
+    sha256_of,
+    write_json,
+    write_tensors,
+    write_text,
+)
+from polyprag.knowledge.records import Passage
+
+FORMAT = "polyprag-store"
+SCHEMA = 1
+MANIFEST, CONFIG, POOL, ROWS, PASSAGES, INDEX = (
+    "manifest.json",
+    "config.yaml",
+    "pool.safetensors",
+    "rows.safetensors",
+    "passages.jsonl",
+    "bm25",
+)
+_ROWS_KEY = "rows_NGK"
+_PARTS = {POOL: "pool", ROWS: "rows", PASSAGES: "passages", INDEX: "index"}
+
+
+class Index(Protocol):
+    """A retrieval index over the passages, such as `polyprag.answering.retrieval.BM25Retriever`."""
+
+    def save(self, folder: Path) -> None:
+        """Write the index into a folder of its own, without pickle."""
+
+    def __len__(self) -> int:
+        """Number of passages."""
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Size and sha256 (hex) of a file of the store."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says.
+
+    Attributes:
+        base_name: the base model that the store was trained on, as it was named.
+        base_fingerprint: the fingerprint of that model.
+        passages: number of passages, N.
+        group_names: names of the routed groups, G of them.
+        experts: number of experts, K.
+        tensors: shape of each tensor by name, by file.
+        training: what training wanted to be remembered, as JSON.
+        files: every file but the manifest, by its path within the store.
+    """
+
+    base_name: str
+    base_fingerprint: str
+    passages: int
+    group_names: tuple[str, ...]
+    experts: int
+    tensors: dict[str, dict[str, list[int]]]
+    training: dict[str, Any]
+    files: dict[str, FileEntry]
+
+
+@dataclass(frozen=True)
+class Store:
+    """An opened store.
+
+    Attributes:
+        folder: where it is.
+        manifest: what it says of itself.
+        config_yaml: the configuration that it was trained with.
+        passages: the corpus, in the order of the task rows.
+        rows_NGK: the task router's logits, mapped from disk.
+    """
+
+    folder: Path
+    manifest: Manifest
+    config_yaml: str
+    passages: list[Passage]
+    rows_NGK: Tensor  # noqa: N815
+
+    def pool(self) -> dict[str, Tensor]:
+        """Load the pool's tensors by name.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        return _load_tensors(self.folder / POOL)
+
+    @property
+    def index_folder(self) -> Path:
+        """Where the retrieval index is; `BM25Retriever.open` opens it."""
+        return self.folder / INDEX
+
+    @property
+    def bytes_on_disk(self) -> dict[str, int]:
+        """Bytes by part: pool, rows, passages, index, and other (configuration and manifest)."""
+        sizes = dict.fromkeys((*_PARTS.values(), "other"), 0)
+        for name, entry in self.manifest.files.items():
+            sizes[_PARTS.get(PurePosixPath(name).parts[0], "other")] += entry.bytes
+        sizes["other"] += (self.folder / MANIFEST).stat().st_size
+        return sizes
+
+    @property
+    def bytes_per_passage(self) -> float:
+        """All bytes of the store over the number of passages."""
+        return sum(self.bytes_on_disk.values()) / self.manifest.passages
+
+
+def write_store(
+    folder: Path | str,
+    *,
+    config_yaml: str,
+    base_name: str,
+    base_fingerprint: str,
+    pool: Mapping[str, Tensor],
+    rows_NGK: Tensor,
+    group_names: Sequence[str],
+    passages: Sequence[Passage],
+    retriever: Index,
+    training: Mapping[str, Any],
+) -> None:
+    """Write a store; an older one in its place stays whole until the new one is, manifest last.
+
+    Args:
+        folder: the store's folder.
+        config_yaml: the resolved configuration.
+        base_name: name of the base model, for messages.
+        base_fingerprint: fingerprint of the base model; another one is refused when opening.
+        pool: the experts' tensors by name.
+        rows_NGK: the task router's logits, one row per passage.
+        group_names: names of the G routed groups.
+        passages: the N passages, in the order of the rows; at least one.
+        retriever: the index over them.
+        training: facts about the training, JSON values only.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    n_passages, n_groups, n_experts = rows_NGK.shape
+    assert len(passages) == len(retriever) == n_passages > 0, "rows, passages and index belong together"
+    assert len(group_names) == n_groups, "every routed group has a name"
+    tensors = {POOL: dict(pool), ROWS: {_ROWS_KEY: rows_NGK}}
+    with replace_folder(folder) as new:
+        write_text(new / CONFIG, config_yaml)
+        for file, content in tensors.items():
+            write_tensors(new / file, content, {"format": "pt"})
+        append_jsonl(new / PASSAGES, ({"id": p.id, "title": p.title, "text": p.text} for p in passages))
+        retriever.save(new / INDEX)
+        body = {
+            "format": FORMAT,
+            "schema": SCHEMA,
+            "base": {"name": base_name, "fingerprint": base_fingerprint},
+            "passages": n_passages,
+            "group_names": list(group_names),
+            "experts": n_experts,
+            "tensors": {
+                file: {name: list(tensor.shape) for name, tensor in content.items()}
+                for file, content in tensors.items()
+            },
+            "training": dict(training),
+            "files": {
+                name: {"bytes": (new / name).stat().st_size, "sha256": sha256_of(new / name)}
+                for name in sorted(_names_in(new))
+            },
+        }
+        write_json(new / MANIFEST, {**body, "sha256": _digest(body)})
+
+
+def open_store(folder: Path | str, base_fingerprint: str | None = None, base_name: str = "") -> Store:
+    """Open a store after checking its manifest, the size of every file and the tensors' headers; nothing is hashed.
+
+    Args:
+        folder: the store's folder.
+        base_fingerprint: fingerprint of the base model at hand; None leaves the model unchecked.
+        base_name: name of that model, for the message if it is another one.
+
+    Raises:
+        StoreError: this is no store, a store of another version or base model, or a file is missing or damaged.
+    """
+    folder = current_folder(folder)
+    manifest = _read_manifest(folder)
+    if base_fingerprint is not None and base_fingerprint != manifest.base_fingerprint:
+        raise StoreError(
+            f"{folder}: belongs to base model {manifest.base_name} (fingerprint {manifest.base_fingerprint}), not to "
+            f"{base_name or 'the one at hand'} ({base_fingerprint}); set base.model to the former, or train a new store"
+        )
+    for name, entry in manifest.files.items():
+        _check_size(folder / name, entry.bytes)
+    for name, shapes in manifest.tensors.items():
+        _check_header(folder / name, shapes)
+    rows_NGK = _load_tensors(folder / ROWS)[_ROWS_KEY]
+    return Store(folder, manifest, _read_text(folder / CONFIG), _read_passages(folder, manifest.passages), rows_NGK)
+
+
+def verify_store(folder: Path | str) -> None:
+    """Check every byte of a store: all that `open_store` checks, the sha256 of every file, and that no file is extra.
+
+    Raises:
+        StoreError: the first thing that is wrong.
+    """
+    folder = current_folder(folder)
+    files = open_store(folder).manifest.files
+    for name, entry in files.items():
+        if sha256_of(folder / name) != entry.sha256:
+            raise _damaged(folder / name, "its content is not what was written (sha256 differs)")
+    extra = sorted(set(_names_in(folder)) - files.keys() - {MANIFEST})
+    if extra:
+        raise StoreError(f"{folder / extra[0]}: does not belong to this store; move it away")
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest by its own checksum, after which its structure is as written."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        reason = f"has no {MANIFEST}, so it is no store" if folder.is_dir() else "no such folder"
+        raise StoreError(f"{folder}: {reason}; name the folder of a finished training, or train one with train.py")
+    try:
+        body = json.loads(_read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, f"it is not JSON ({error})") from error
+    if not isinstance(body, dict) or body.get("format") != FORMAT:
+        raise StoreError(f'{path}: is not the manifest of a store ("format" is not {FORMAT!r}); name another folder')
+    if body.get("schema") != SCHEMA:
+        raise StoreError(f"{path}: schema {body.get('schema')!r}, but this version of polyprag reads {SCHEMA} only")
+    if body.pop("sha256", None) != _digest(body):
+        raise _damaged(path, "its content is not what was written (sha256 differs)")
+    return Manifest(
+        base_name=body["base"]["name"],
+        base_fingerprint=body["base"]["fingerprint"],
+        passages=body["passages"],
+        group_names=tuple(body["group_names"]),
+        experts=body["experts"],
+        tensors=body["tensors"],
+        training=body["training"],
+        files={name: FileEntry(entry["bytes"], entry["sha256"]) for name, entry in body["files"].items()},
+    )
+
+
+def _digest(body: Mapping[str, Any]) -> str:
+    """sha256 of a manifest without its own checksum, whatever its spacing and order."""
+    as_read = json.loads(json.dumps(body))  # JSON turns tuples into lists and number keys into strings
+    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
+
+
+def _check_size(path: Path, expected: int) -> None:
+    if not path.is_file():
+        raise _damaged(path, "it is missing")
+    actual = path.stat().st_size
+    if actual != expected:
+        raise _damaged(path, f"it is {'truncated' if actual < expected else 'longer'}: {actual} bytes, not {expected}")
+
+
+def _check_header(path: Path, shapes: Mapping[str, list[int]]) -> None:
+    try:
+        with safe_open(path, "pt") as handle:
+            found = {name: list(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, f"its header cannot be read ({error})") from error
+    if found != shapes:
+        raise _damaged(path, "its header names other tensors or shapes than the manifest")
+
+
+def _load_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise _damaged(path, f"it cannot be read ({error})") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise _damaged(path, f"it cannot be read ({error})") from error
+
+
+def _read_passages(folder: Path, expected: int) -> list[Passage]:
+    path = folder / PASSAGES
+    try:
+        passages = [Passage(row["id"], row["title"], row["text"]) for row in read_jsonl_tolerant(path)]
+    except (DataError, KeyError, OSError) as error:
+        raise _damaged(path, f"it cannot be read ({error})") from error
+    if len(passages) != expected:
+        raise _damaged(path, f"it holds {len(passages)} passages, not {expected}")
+    return passages
+
+
+def _names_in(folder: Path) -> Iterator[str]:
+    """Paths of all files within a folder, with forward slashes."""
+    return (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
+
+
+def _damaged(path: Path, reason: str) -> StoreError:
+    return StoreError(f"{path}: the store is damaged here: {reason}; restore the file or write the store again")

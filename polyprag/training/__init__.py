@@ -1,0 +1,1 @@
+"""The joint training of pool and task router, with Lightning."""

@@ -1,0 +1,155 @@
+"""Checkpoints that survive: written whole or not at all, with the random state, and on a signal too."""
+
+from __future__ import annotations
+
+import io
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml  # type: ignore[import-untyped]
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from polyprag.config import Config
+from polyprag.config_loading import to_yaml
+from polyprag.errors import ConfigError, Interrupted
+from polyprag.files import write_bytes
+
+LAST = "last.ckpt"
+MAY_DIFFER = ("run.dir", "run.threads", "logging.", "evaluation.", "answering.", "prag.", "training.checkpoint_minutes")
+"""Keys that a resumed run may change, since the weights do not depend on them."""
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint files, replaced in one move and read without unpickling code."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write beside the old file, flush to disk, then take its place."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(Path(path), buffer.getvalue())
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = True) -> dict[str, Any]:
+        """Read tensors and plain values only.
+
+        Raises:
+            ConfigError: the file is missing or no checkpoint.
+        """
+        try:
+            return super().load_checkpoint(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+            raise ConfigError(f"--resume {path}: no readable checkpoint ({type(error).__name__})") from None
+
+
+class Checkpointing(pl.Callback):
+    """Saves `last.ckpt` every few minutes, at the end, and when SIGINT or SIGTERM asks training to stop.
+
+    Args:
+        folder: where the checkpoint lies.
+        minutes: time between checkpoints.
+    """
+
+    def __init__(self, folder: Path, minutes: float) -> None:
+        self.path = folder / LAST
+        self.seconds = minutes * 60
+        self.saved_at = time.monotonic()
+        self.signum = 0
+        self.handlers: dict[int, Any] = {}
+        self.random_state: dict[str, Any] | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Go on with the saved random state, and listen for signals."""
+        if self.random_state is not None:
+            torch.set_rng_state(self.random_state["cpu"])
+            if torch.cuda.is_available() and self.random_state["cuda"]:
+                torch.cuda.set_rng_state_all(self.random_state["cuda"])
+            self.random_state = None
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            self.handlers[signum] = signal.signal(signum, self._on_signal)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save when it is time or when asked to stop.
+
+        Raises:
+            Interrupted: a signal came; the checkpoint is written.
+        """
+        if self.signum:
+            trainer.save_checkpoint(self.path)
+            raise Interrupted(self.signum, f"stopped at step {trainer.global_step}; go on with --resume auto")
+        if time.monotonic() - self.saved_at >= self.seconds:
+            trainer.save_checkpoint(self.path)
+            self.saved_at = time.monotonic()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the final state."""
+        trainer.save_checkpoint(self.path)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Give the signals back."""
+        self._restore_handlers()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Give the signals back."""
+        self._restore_handlers()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The random state of all devices."""
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {"cpu": torch.get_rng_state(), "cuda": cuda}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the random state until training starts."""
+        self.random_state = state_dict
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if self.signum:
+            raise Interrupted(signum, "stopped at once; the last checkpoint is as it was")
+        self.signum = signum
+
+    def _restore_handlers(self) -> None:
+        for signum, handler in self.handlers.items():
+            signal.signal(signum, handler)
+        self.handlers = {}
+
+
+def resume_path(resume: str | None, folder: Path, config: Config) -> Path | None:
+    """The checkpoint to go on from.
+
+    Args:
+        resume: `auto` for the run's own last checkpoint if there is one, a path, or None.
+        folder: the run's checkpoint folder.
+        config: the present configuration, which must train the same weights.
+
+    Raises:
+        ConfigError: the checkpoint cannot be read, or belongs to another configuration.
+    """
+    if resume is None or (resume == "auto" and not (folder / LAST).exists()):
+        return None
+    path = folder / LAST if resume == "auto" else Path(resume)
+    checkpoint = AtomicCheckpointIO().load_checkpoint(path)
+    before = checkpoint.get("polyprag_config")
+    if before is None:
+        raise ConfigError(f"--resume {path}: not a checkpoint of polyprag")
+    old, new = _flat(yaml.safe_load(before)), _flat(yaml.safe_load(to_yaml(config)))
+    changed = [key for key in new if new[key] != old.get(key) and not key.startswith(MAY_DIFFER)]
+    if changed:
+        raise ConfigError(
+            f"--resume {path}: {', '.join(changed)} differ from the checkpoint; "
+            "restore them, or train anew without --resume or in another run.dir"
+        )
+    return path
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys and values of a nested mapping."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

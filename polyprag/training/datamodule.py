@@ -1,0 +1,87 @@
+"""The data of training: packs in token-budget batches, and validation questions.
+
+All passes over the packs are one Lightning epoch, so that a checkpoint anywhere says by a single number how far the
+loader had come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from polyprag.config import Config
+from polyprag.knowledge.records import Question
+from polyprag.knowledge.tasks import Pack
+from polyprag.training.batches import Batch, TokenBudgetSampler, collate
+
+
+class ResumableLoader(DataLoader[Pack]):
+    """A loader that can start again where it was: Lightning saves and loads its state."""
+
+    def __iter__(self) -> Iterator[Any]:
+        sampler = self.batch_sampler
+        assert isinstance(sampler, TokenBudgetSampler)
+        self.done = sampler.start
+        for batch in super().__iter__():
+            self.done += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches were given out."""
+        return {"batches": self.done}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Skip as many batches at the next start."""
+        sampler = self.batch_sampler
+        assert isinstance(sampler, TokenBudgetSampler)
+        sampler.start = state_dict["batches"]
+
+
+class KnowledgeData(pl.LightningDataModule):
+    """Packs for training, questions for validation.
+
+    Args:
+        packs: all packs of all passages.
+        validation: questions with a gold passage, answered closed-book during training.
+        config: batch size, passes, seed.
+        pad: token id for padding.
+    """
+
+    def __init__(self, packs: Sequence[Pack], validation: Sequence[Question], config: Config, pad: int) -> None:
+        super().__init__()
+        self.packs, self.validation, self.config, self.pad = list(packs), list(validation), config, pad
+
+    def sampler(self) -> TokenBudgetSampler:
+        """The batches of this process, over all passes."""
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        training = self.config.training
+        return TokenBudgetSampler(
+            [len(pack) for pack in self.packs],
+            training.batch_tokens,
+            passes=training.epochs,
+            seed=self.config.run.seed,
+            rank=rank,
+            world=world,
+        )
+
+    def collated(self, indices: Sequence[int]) -> Batch:
+        """One batch of chosen packs."""
+        return collate([self.packs[index] for index in indices], self.pad)
+
+    def train_dataloader(self) -> DataLoader[Pack]:
+        """Batches over all passes."""
+        collated = partial(collate, pad=self.pad)
+        return ResumableLoader(self.packs, batch_sampler=self.sampler(), collate_fn=collated)  # type: ignore[arg-type]
+
+    def val_dataloader(self) -> DataLoader[Question]:
+        """Validation questions in the batch size of answering."""
+        size = self.config.answering.batch_size
+        return DataLoader(self.validation, batch_size=size, collate_fn=list)  # type: ignore[arg-type]
+
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        """Move tensors; questions stay as they are."""
+        return batch.to(device) if isinstance(batch, Batch) else batch

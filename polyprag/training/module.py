@@ -1,0 +1,180 @@
+"""The Lightning module: one step of joint training of experts and task router.
+
+Shapes: B rows, T positions, L labels, D hidden size, V vocabulary, G routed groups, K experts, N passages,
+M neighbours, P merged passages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from polyprag.answering.generation import Generator
+from polyprag.config import Config
+from polyprag.config_loading import to_yaml
+from polyprag.errors import TrainingError
+from polyprag.metrics import score
+from polyprag.experts.base_model import BaseModel
+from polyprag.experts.pool import ExpertPool
+from polyprag.experts.routing import TaskRouter, usage
+from polyprag.knowledge.prompts import PromptWriter
+from polyprag.knowledge.records import Question
+from polyprag.training.batches import Batch
+from polyprag.training.optimisation import PoolOptimizer, warmup_and_decay
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A validation question, its answer by the model, and the F1 of that answer."""
+
+    question: str
+    gold: str
+    prediction: str
+    f1: float
+
+
+class PoolModule(pl.LightningModule):
+    """Trains a pool of experts and the task router on mixed batches of all passages.
+
+    The frozen base model is no submodule: checkpoints hold what is learned and nothing else.
+
+    Args:
+        base: the base model, with the pool in it.
+        pool: the experts.
+        router: the task router.
+        config: the whole configuration.
+        tasks: task index of each passage id, for validation with the gold passage's gates.
+        neighbours_NM: for each passage the most similar others, whose gates are merged in by
+            `routing.merge_in_training`; None when that is off.
+    """
+
+    def __init__(
+        self,
+        base: BaseModel,
+        pool: ExpertPool,
+        router: TaskRouter,
+        config: Config,
+        tasks: dict[str, int],
+        neighbours_NM: Tensor | None = None,
+    ) -> None:
+        super().__init__()
+        self.base, self.pool, self.config, self.tasks = base, pool, config, tasks
+        self.experts = nn.ParameterList(pool.parameters())
+        self.router = router
+        self.neighbours_NM = neighbours_NM
+        self.writer = PromptWriter(base.tokenizer)
+        self.generator = Generator(base, config.answering.max_new_tokens, pool)
+        self.samples: list[Sample] = []
+        if config.training.gradient_checkpointing:
+            base.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The mean loss over all labels of a batch, and its gates [B, G, K]."""
+        gates_BGK = self.gates(batch.tasks_B)
+        self.pool.context.activate(gates_BGK)
+        return label_loss(self.base.model, batch), gates_BGK
+
+    def gates(self, tasks_B: Tensor) -> Tensor:
+        """The gates [B, G, K] of a batch; some rows merge those of similar passages, as retrieval will."""
+        if self.neighbours_NM is None:
+            gates_BGK: Tensor = self.router(tasks_B)
+            return gates_BGK
+        tasks_BP = torch.cat([tasks_B[:, None], self.neighbours_NM.to(tasks_B.device)[tasks_B]], dim=1)
+        merged_BP = torch.zeros(tasks_BP.shape, device=tasks_B.device)
+        merged_BP[:, 0] = 1
+        chosen_B = torch.rand(len(tasks_B), device=tasks_B.device) < self.config.routing.merge_in_training
+        merged_BP[chosen_B] = 1
+        merged: Tensor = self.router(tasks_BP, merged_BP)
+        return merged
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """One step; refuses to go on from a loss that is not finite.
+
+        Raises:
+            TrainingError: the loss is not finite; no weight has been changed by it.
+        """
+        loss, gates_BGK = self(batch)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss is {loss.item()} at step {self.global_step}, in a batch of passages "
+                f"{sorted(set(batch.tasks_B.tolist()))}; weights are as before that step: "
+                "lower training.learning_rate or training.router_learning_rate"
+            )
+        self.log("train/loss", loss, prog_bar=True)
+        self.log_dict({f"routing/{name}": value for name, value in usage(gates_BGK.detach()).items()})
+        return loss
+
+    def on_after_backward(self) -> None:
+        """The gates end with the backward pass, which may have recomputed activations under them."""
+        self.pool.context.deactivate()
+
+    def on_train_start(self) -> None:
+        """transformers recomputes activations in training mode only; nothing else depends on the mode."""
+        self.base.model.train(self.config.training.gradient_checkpointing)
+
+    def on_validation_start(self) -> None:
+        """Generation wants its cache, which recomputation would switch off."""
+        self.base.model.eval()
+        self.samples = []
+
+    def on_validation_end(self) -> None:
+        """Back to training."""
+        self.base.model.train(self.config.training.gradient_checkpointing)
+
+    @torch.no_grad()
+    def validation_step(self, questions: Sequence[Question], batch_idx: int) -> None:
+        """Answer validation questions closed-book under their gold passages' gates, added up."""
+        gates_NGK = self.router.all_gates()
+        gates_BGK = torch.stack(
+            [gates_NGK[[self.tasks[passage] for passage in question.passage_ids]].sum(0) for question in questions]
+        )
+        answers = self.generator.answer([self.writer.question(question.text) for question in questions], gates_BGK)
+        scores = [score(answer.text, question.answers) for answer, question in zip(answers, questions, strict=True)]
+        for question, answer, marks in zip(questions, answers, scores, strict=True):
+            self.samples.append(Sample(question.text, question.answers[0], answer.text, marks.f1))
+        size = len(questions)
+        self.log("val/f1", sum(marks.f1 for marks in scores) / size, prog_bar=True, batch_size=size, sync_dist=True)
+        self.log("val/em", sum(marks.em for marks in scores) / size, batch_size=size, sync_dist=True)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Two speeds of learning under one schedule."""
+        training = self.config.training
+        optimizer = PoolOptimizer(self.experts, self.router.parameters(), training)
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler = warmup_and_decay(optimizer, training.warmup, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip the experts' gradient; task rows are left alone, since Adam does not heed their scale."""
+        if self.config.training.clip:
+            norm = torch.nn.utils.clip_grad_norm_(self.experts, self.config.training.clip)
+            self.log("train/gradient_norm", norm)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the configuration beside the weights, so that a resumed run can be held against it."""
+        checkpoint["polyprag_config"] = to_yaml(self.config)
+
+
+def label_loss(model: Any, batch: Batch) -> Tensor:
+    """Mean cross-entropy over a batch's labels; logits are computed at labelled positions only.
+
+    Args:
+        model: a transformers causal LM.
+        batch: packs of training sequences.
+    """
+    hidden_BTD = model.get_decoder()(
+        input_ids=batch.tokens_BT,
+        position_ids=batch.positions_BT,
+        attention_mask=batch.mask_B1TT,
+        use_cache=False,
+    ).last_hidden_state
+    logits_LV = model.get_output_embeddings()(hidden_BTD[batch.rows_L, batch.sources_L])
+    return F.cross_entropy(logits_LV.float(), batch.targets_L)

@@ -1,0 +1,170 @@
+"""Putting a training together: seed, device, loggers, the Lightning trainer, and what it will cost."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import TQDMProgressBar
+from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from torch import Tensor
+
+from polyprag.answering.retrieval import BM25Retriever
+from polyprag.config import Config, RunConfig, WandbMode
+from polyprag.experts.pool import ExpertPool
+from polyprag.experts.routing import TaskRouter
+from polyprag.knowledge.records import Passage, Question
+from polyprag.training.batches import Batch
+from polyprag.training.callbacks import RoutingReport, Throughput
+from polyprag.training.checkpoint import AtomicCheckpointIO, Checkpointing
+from polyprag.training.datamodule import KnowledgeData
+from polyprag.training.module import PoolModule
+
+
+def prepare_process(config: RunConfig) -> None:
+    """Set threads and seed of this process."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+
+
+def training_device(accelerator: str) -> str:
+    """The torch device of this process under a Lightning accelerator."""
+    if accelerator in {"gpu", "cuda"} or (accelerator == "auto" and torch.cuda.is_available()):
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return "cpu"
+
+
+def build_trainer(config: Config, folder: Path, data: KnowledgeData) -> pl.Trainer:
+    """The trainer of a run, with its loggers and callbacks.
+
+    Args:
+        config: the whole configuration.
+        folder: the run's folder.
+        data: the data module, for the number of batches.
+    """
+    for harmless in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*GPU available but.*"):
+        warnings.filterwarnings("ignore", harmless)
+    training = config.training
+    batches = len(data.sampler())
+    per_pass = batches / training.epochs
+    validated = bool(training.validate_every and data.validation)
+    return pl.Trainer(
+        default_root_dir=folder,
+        accelerator="cpu" if training_device(training.accelerator) == "cpu" else "gpu",
+        devices=training.devices,
+        strategy=training.strategy,
+        max_epochs=1,
+        max_steps=training.max_steps,
+        accumulate_grad_batches=training.accumulate,
+        val_check_interval=min(batches, max(1, round(per_pass * training.validate_every))) if validated else None,
+        limit_val_batches=1.0 if validated else 0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=config.logging.every_steps,
+        logger=loggers(config, folder),
+        callbacks=[
+            TQDMProgressBar(refresh_rate=1),
+            Throughput(per_pass),
+            RoutingReport(),
+            Checkpointing(folder / "checkpoints", training.checkpoint_minutes),
+        ],
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def loggers(config: Config, folder: Path) -> list[Logger]:
+    """CSV always; Weights & Biases online with a key, offline without, or not at all."""
+    chosen: list[Logger] = [CSVLogger(str(folder), name="logs", version="")]
+    mode = config.logging.wandb
+    if mode is WandbMode.AUTO:
+        mode = WandbMode.ONLINE if os.environ.get("WANDB_API_KEY") else WandbMode.OFFLINE
+    if mode is not WandbMode.DISABLED:
+        os.environ.setdefault("WANDB_SILENT", "true")
+        (folder / "wandb").mkdir(parents=True, exist_ok=True)
+        offline = mode is WandbMode.OFFLINE
+        chosen.append(
+            WandbLogger(project=config.logging.project, name=folder.name, save_dir=str(folder), offline=offline)
+        )
+    return chosen
+
+
+def validation_of(questions: Sequence[Question], tasks: dict[str, int], limit: int) -> list[Question]:
+    """Validation questions that name a gold passage of the corpus, spread evenly over the split."""
+    usable = [q for q in questions if q.passage_ids and all(passage in tasks for passage in q.passage_ids)]
+    step = max(1, len(usable) / limit) if limit else 1
+    return [usable[int(at * step)] for at in range(min(limit, len(usable)))]
+
+
+def similar_passages(retriever: BM25Retriever, passages: Sequence[Passage], count: int) -> Tensor:
+    """For each passage the `count` most similar others by BM25, [N, count]; rows short of hits repeat the passage."""
+    found = retriever.search([passage.text for passage in passages], count + 1)
+    rows = []
+    for own, hits in enumerate(found):
+        others = [hit.position for hit in hits if hit.position != own][:count]
+        rows.append(others + [own] * (count - len(others)))
+    return torch.tensor(rows).reshape(len(passages), count)
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a training will take, told before it starts."""
+
+    passages: int
+    packs: int
+    tokens_per_pass: int
+    labels_per_pass: int
+    steps: int
+    trainable_parameters: int
+    store_bytes: int
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """One line each, for people."""
+        return [
+            f"tasks (passages)       {self.passages:,}",
+            f"packed sequences       {self.packs:,}",
+            f"tokens per pass        {self.tokens_per_pass:,} ({self.labels_per_pass:,} labels)",
+            f"optimiser steps        {self.steps:,}",
+            f"trainable parameters   {self.trainable_parameters:,}",
+            f"store, about           {self.store_bytes / 1e6:,.1f} MB",
+            f"training, about        {self.seconds / 60:,.1f} minutes on this machine (from one step, timed)",
+        ]
+
+
+def measure_sizes(module: PoolModule, data: KnowledgeData, pool: ExpertPool, router: TaskRouter) -> Sizes:
+    """Count what a training will take, and time the middle-sized batch once for a guess of its duration."""
+    sampler = data.sampler()
+    batches = sorted(sampler.batches, key=lambda batch: sum(len(data.packs[index]) for index in batch))
+    batch = data.collated(batches[len(batches) // 2])
+    seconds = min(_timed_step(module, batch) for _ in range(2))
+    tokens_per_second = batch.real_tokens / seconds
+    tokens = sum(len(pack) for pack in data.packs)
+    parameters = sum(parameter.numel() for parameter in [*pool.parameters(), *router.parameters()])
+    bytes_each = torch.finfo(module.base.model.dtype).bits // 8
+    return Sizes(
+        passages=router.rows.num_embeddings,
+        packs=len(data.packs),
+        tokens_per_pass=tokens,
+        labels_per_pass=sum(len(pack.targets) for pack in data.packs),
+        steps=-(-len(batches) // data.config.training.accumulate),
+        trainable_parameters=parameters,
+        store_bytes=bytes_each * parameters + 2 * tokens,
+        seconds=tokens * data.config.training.epochs / tokens_per_second,
+    )
+
+
+def _timed_step(module: PoolModule, batch: Batch) -> float:
+    """Seconds of one forward and backward pass."""
+    started = time.perf_counter()
+    module(batch)[0].backward()
+    module.on_after_backward()
+    return time.perf_counter() - started

@@ -1,0 +1,171 @@
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from polyprag.evaluation.report import (
+    format_bytes,
+    format_seconds,
+    is_control,
+    print_report,
+    results_tables,
+    to_markdown,
+)
+from polyprag.evaluation.results import Difference, MethodResult, Results
+
+METHODS = [
+    *("vanilla", "standard_rag", "prag", "prag_combine", "poly_prag", "poly_prag_combine"),
+    *("poly_prag_oracle", "poly_prag_uniform", "poly_prag_shuffled"),
+]
+
+
+def method(types: tuple[str, ...] = (), n: int = 12576, f1: float = 0.873) -> MethodResult:
+    """A result whose figures are as wide as they get."""
+    result = MethodResult(
+        n=n,
+        f1=f1,
+        em=0.812,
+        contains=0.854,
+        prag_f1=0.7,
+        f1_ci95=[0.843, 0.901],
+        seconds_per_question={"total": 12.4, "retrieve": 0.0312, "route": 0.3, "load_merge": 0.32, "generate": 11.8},
+        prompt_tokens=1054.4,
+        new_tokens=6.2,
+        bytes_per_passage=41312.0,
+        train_seconds=1234.0,
+        choice={},
+    )
+    if types:
+        result["by_type"] = {
+            kind: {"n": 30 + i, "f1": 0.1 * i, "em": 0.0, "contains": 0.0, "f1_ci95": [0.0, 1.0]}
+            for i, kind in enumerate(types)
+        }
+    return result
+
+
+def results(methods: dict[str, MethodResult], differences: tuple[Difference, ...] = ()) -> Results:
+    return Results(schema=1, run={}, data={"sha256": "aa"}, methods=methods, differences=list(differences))
+
+
+def printed(content: Results, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width, force_terminal=False)
+    print_report(content, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def line_of(text: str, name: str) -> list[str]:
+    (line,) = [line for line in text.splitlines() if line.startswith(f"{name} ")]
+    return line.split()
+
+
+DIFFERENCE = Difference(a="poly_prag_combine", b="poly_prag_shuffled", mean=0.6123, ci95=[0.55, 0.67], p=0.0002)
+
+
+@pytest.mark.parametrize("width", [60, 100, 160])
+def test_every_figure_is_whole_and_lines_keep_to_100_columns(width: int) -> None:
+    types = ("comparison", "bridge_comparison", "inference", "compositional", "one_hop", "two_hop", "by_description")
+    text = printed(results({name: method(types) for name in METHODS}, (DIFFERENCE,)), width)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "…" not in text
+    expected = "12576 0.873 0.843–0.901 0.812 0.854 31 ms 0.62 s 11.8 s 1054 41.3 kB 1234 s"
+    for name in METHODS:
+        assert f"{name} {expected}" in re.sub(" +", " ", text)
+
+
+def test_all_types_appear_though_they_need_several_tables() -> None:
+    types = tuple(f"type_number_{i}_of_many" for i in range(9))
+    content = results({"prag": method(types)})
+    assert len(results_tables(content)) == 3
+    assert max(map(len, printed(content).splitlines())) <= 100
+    heads = re.findall(r" (\w+) \(n (\d+)\) \|", to_markdown(content))
+    assert heads == [(kind, str(30 + i)) for i, kind in enumerate(types)]
+
+
+def test_controls_stand_in_a_section_of_their_own_after_the_methods() -> None:
+    content = results({name: method() for name in ("poly_prag_oracle", "vanilla", "poly_prag_shuffled", "prag")})
+    wanted = ["vanilla", "prag", "controls", "poly_prag_oracle", "poly_prag_shuffled"]
+    first_words = [line.split()[0] for line in printed(content).splitlines() if line.strip()]
+    assert [word for word in first_words if word in wanted] == wanted
+    first_cells = re.findall(r"^\| [`*]([a-z_]+)[`*] \|", to_markdown(content), flags=re.MULTILINE)
+    assert first_cells == wanted
+
+
+def test_controls_alone_make_a_table() -> None:
+    assert "poly_prag_oracle" in printed(results({"poly_prag_oracle": method()}))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("poly_prag_uniform", True), ("poly_prag", False), ("oracle_prag", False)]
+)
+def test_is_control(name: str, expected: bool) -> None:
+    assert is_control(name) is expected
+
+
+def test_a_type_that_a_method_lacks_is_a_dash_and_sizes_that_differ_a_range() -> None:
+    other = method(("bridge",))
+    other["by_type"]["bridge"]["n"] = 12
+    content = results({"prag": method(("bridge", "comparison")), "vanilla": other})
+    text = printed(content)
+    by_type = text[text.index("F1 by question type") :]
+    assert line_of(by_type, "prag") == ["prag", "0.000", "0.100"]
+    assert line_of(by_type, "vanilla") == ["vanilla", "0.000", "–"]
+    assert "bridge (n 12–30)" in to_markdown(content)
+
+
+def test_without_types_and_differences_there_is_one_table() -> None:
+    assert len(results_tables(results({"prag": method()}))) == 1
+    assert results_tables(results({})) == ()
+
+
+def test_differences_show_sign_interval_and_p() -> None:
+    worse = Difference(a="prag", b="vanilla", mean=-0.02, ci95=[-0.05, 0.01], p=0.2)
+    text = printed(results({}, (DIFFERENCE, worse)))
+    assert line_of(text, "poly_prag_combine")[2:] == ["+0.612", "+0.550", "to", "+0.670", "<", "0.001"]
+    assert line_of(text, "prag")[2:] == ["-0.020", "-0.050", "to", "+0.010", "0.200"]
+
+
+def test_names_are_never_read_as_markup() -> None:
+    name, kind = "[bold]x[/bold]", "a|b`c*[red]\x1b[31m\nd\\"
+    content = results({name: method((kind,)), "[/]": method()})
+    text, markdown = printed(content), to_markdown(content)
+    assert name in text
+    assert "[/]" in text
+    assert "\x1b" not in text + markdown
+    assert f"| `{name}` |" in markdown
+    tables = [block.splitlines() for block in markdown.split("\n\n") if block.startswith("|")]
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in table}) == 1
+
+
+def test_markdown_is_a_github_table() -> None:
+    markdown = to_markdown(results({"prag": method()}))
+    assert markdown.endswith("\n")
+    assert (
+        "| method | n | F1 | 95 % interval | EM | contains | retrieve | route/load | generate | prompt tokens |"
+        in markdown
+    )
+    assert "| `prag` | 12576 | 0.873 | 0.843–0.901 | 0.812 | 0.854 | 31 ms | 0.62 s | 11.8 s | 1054 |" in markdown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        *((0.0, "–"), (0.0001, "< 1 ms"), (0.0312, "31 ms"), (0.0996, "0.10 s"), (0.62, "0.62 s"), (9.994, "9.99 s")),
+        *((9.999, "10.0 s"), (99.96, "100 s"), (1234.4, "1234 s"), (9999.9, "2.8 h"), (360000.0, "100.0 h")),
+    ],
+)
+def test_seconds(seconds: float, expected: str) -> None:
+    assert format_seconds(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        *((0.0, "–"), (820.4, "820 B"), (999.6, "1.00 kB"), (9_996.0, "10.0 kB"), (41_312.0, "41.3 kB")),
+        *((412_900.0, "413 kB"), (999_600.0, "1.00 MB"), (12e9, "12.0 GB"), (4e15, "4000 TB")),
+    ],
+)
+def test_bytes(size: float, expected: str) -> None:
+    assert format_bytes(size) == expected

@@ -241,7 +241,8 @@ class TasksConfig:
     alone_repeats: int = key(1, "times each pair alone occurs in a pass of the default recipe", Range(1))
     loss: Loss = key(Loss.ANSWERS, "label answers only, or all tokens as PRAG does")
     passage_text: bool = key(False, "also train the passage and its rewrites as plain text, given the title")
-    max_tokens: int = key(1024, "longest training sequence; longer passages are cut at the end", Range(16))
+    max_tokens: int = key(1024, "longest training sequence; a longer one loses the front of its prompt", Range(16))
+    pack_examples: int = key(6, "most sequences of a passage packed behind one common beginning", ONE_OR_MORE)
 
 
 @dataclass
@@ -250,7 +251,7 @@ class TrainingConfig:
 
     epochs: int = key(10, "passes over all training sequences", ONE_OR_MORE)
     max_steps: int = key(-1, "stop after this many optimiser steps; -1 means no limit", Range(-1))
-    batch_tokens: int = key(1024, "tokens of a batch, padding included", Range(16))
+    batch_tokens: int = key(512, "tokens of a batch, padding included", Range(16))
     learning_rate: float = key(3e-3, "learning rate of the experts", POSITIVE)
     router_learning_rate: float = key(
         0.1, "learning rate of the task router, about a hundred times the experts'", POSITIVE
@@ -304,6 +305,7 @@ class EvaluationConfig:
     """What is compared, and how it is judged."""
 
     methods: list[MethodName] = key(list(MethodName), "methods to run, in the order of the table")
+    dir: str = key("evaluation", "folder within the run for answers and results; another one for other questions")
     bootstrap: int = key(10000, "resamples behind each 95 % interval", Range(100))
     seed: int = key(0, "seed of the bootstrap and of the shuffled gates", SEED)
     choose_questions: int = key(

@@ -74,6 +74,7 @@ class Manifest:
         tensors: shape of each tensor by name, by file.
         training: what training wanted to be remembered, as JSON.
         files: every file but the manifest, by its path within the store.
+        digest: sha256 of the manifest, which stands for the whole store.
     """
 
     base_name: str
@@ -84,6 +85,7 @@ class Manifest:
     tensors: dict[str, dict[str, list[int]]]
     training: dict[str, Any]
     files: dict[str, FileEntry]
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Store:
     manifest: Manifest
     config_yaml: str
     passages: list[Passage]
-    rows_NGK: Tensor  # noqa: N815
+    rows_NGK: Tensor
 
     def pool(self) -> dict[str, Tensor]:
         """Load the pool's tensors by name.
@@ -248,7 +250,8 @@ def _read_manifest(folder: Path) -> Manifest:
         raise StoreError(f'{path}: is not the manifest of a store ("format" is not {FORMAT!r}); name another folder')
     if body.get("schema") != SCHEMA:
         raise StoreError(f"{path}: schema {body.get('schema')!r}, but this version of polyprag reads {SCHEMA} only")
-    if body.pop("sha256", None) != _digest(body):
+    digest = body.pop("sha256", None)
+    if digest != _digest(body):
         raise _damaged(path, "its content is not what was written (sha256 differs)")
     return Manifest(
         base_name=body["base"]["name"],
@@ -259,6 +262,7 @@ def _read_manifest(folder: Path) -> Manifest:
         tensors=body["tensors"],
         training=body["training"],
         files={name: FileEntry(entry["bytes"], entry["sha256"]) for name, entry in body["files"].items()},
+        digest=digest,
     )
 
 

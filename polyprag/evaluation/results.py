@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, NotRequired, TypedDict
 import numpy as np
 
 from polyprag.errors import DataError
-from polyprag.metrics import Scores
 from polyprag.evaluation.statistics import Values, bootstrap_ci, paired_difference
+from polyprag.metrics import Scores
 
 SCHEMA = 1
 STEPS = ("retrieve", "route", "load_merge", "generate")

@@ -82,7 +82,9 @@ def load_base(config: BaseConfig, device: str = "cpu") -> BaseModel:
         )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"base.model={config.model}: cannot load a causal language model from {folder}: {reason}") from None
+        raise ModelError(
+            f"base.model={config.model}: cannot load a causal language model from {folder}: {reason}"
+        ) from None
     if not tokenizer.chat_template:
         raise ModelError(f"base.model={config.model}: its tokenizer has no chat template; name an instruct model")
     if tokenizer.pad_token_id is None:

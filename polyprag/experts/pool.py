@@ -107,7 +107,7 @@ class PooledLinear(nn.Module):
         if w_BK is None:
             return y_BTO
         w_B1K1 = w_BK.to(x_BTD.dtype)[:, None, :, None]
-        h_BTKR = F.linear(x_BTD, self.A.to(x_BTD.dtype)).unflatten(-1, (self.count, self.rank))
+        h_BTKR = F.linear(x_BTD, self.A.to(x_BTD.dtype)).view(*x_BTD.shape[:-1], self.count, self.rank)
         if self.composition is Composition.FACTOR:
             h_BTKR = (w_B1K1 * h_BTKR).sum(dim=-2, keepdim=True)
         h_BTKR = (w_B1K1 * self.scale) * h_BTKR
@@ -137,9 +137,7 @@ class ExpertPool:
         model.requires_grad_(False)
         for name, base in targets.items():
             group = self.group_names.index(_group_of(name, granularity))
-            layer = PooledLinear(
-                base, group, config.count, config.rank, config.scale, config.composition, self.context
-            )
+            layer = PooledLinear(base, group, config.count, config.rank, config.scale, config.composition, self.context)
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, layer)
             self.layers[name] = layer
@@ -165,7 +163,9 @@ class ExpertPool:
     def state(self) -> dict[str, Tensor]:
         """The expert weights by name, `<layer>.A` [K·R, D] and `<layer>.B` [O, K·R], detached."""
         return {
-            f"{name}.{part}": getattr(layer, part).detach() for name, layer in self.layers.items() for part in ("A", "B")
+            f"{name}.{part}": getattr(layer, part).detach()
+            for name, layer in self.layers.items()
+            for part in ("A", "B")
         }
 
     def load(self, state: dict[str, Tensor]) -> None:

@@ -84,7 +84,7 @@ class TaskRouter(nn.Module):
             merged_BP: [B, P] true where a task counts; all do by default.
         """
         tasks_BP = tasks_BP[:, None] if tasks_BP.dim() == 1 else tasks_BP
-        logits_BPGK = self.rows(tasks_BP).unflatten(-1, (self.groups, self.experts))
+        logits_BPGK = self.rows(tasks_BP).view(*tasks_BP.shape, self.groups, self.experts)
         if self.training and self.config.gumbel:
             uniform = torch.rand_like(logits_BPGK).clamp(1e-6, 1 - 1e-6)
             logits_BPGK = (logits_BPGK + uniform.logit()) / self.config.temperature
@@ -95,7 +95,7 @@ class TaskRouter(nn.Module):
 
     def logits(self) -> Tensor:
         """The logits of every passage, [N, G, K], detached."""
-        return self.rows.weight.detach().unflatten(-1, (self.groups, self.experts))
+        return self.rows.weight.detach().view(-1, self.groups, self.experts)
 
     def all_gates(self) -> Tensor:
         """The gates of every passage, [N, G, K], without sampling or gradient."""

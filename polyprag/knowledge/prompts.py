@@ -25,7 +25,9 @@ EXAMPLES: tuple[tuple[Passage, QAPair], ...] = (
         QAPair("Who is the author of Moby-Dick?", "Herman Melville"),
     ),
     (
-        Passage("example-4", "Kyoto", "Kyoto was the capital of Japan before Tokyo. Its emblem shows a carriage wheel."),
+        Passage(
+            "example-4", "Kyoto", "Kyoto was the capital of Japan before Tokyo. Its emblem shows a carriage wheel."
+        ),
         QAPair("Which is older as a capital of Japan, Kyoto or Tokyo?", "Kyoto"),
     ),
 )

@@ -63,9 +63,10 @@ def examples_of(
 ) -> list[list[Example]]:
     """The training sequences of one passage by the configured recipe, grouped by what can share a beginning.
 
-    `default` trains every pair alone (`tasks.alone_repeats` times), with the passage, and with each rewrite. `prag` gives the sequences of the
-    official PRAG code (arXiv 2501.15915): the first half of the pairs, rounded up, once with the passage and once
-    with the first rewrite; the other pairs alone; in that order; the end of the turn is not trained.
+    `default` trains every pair alone (`tasks.alone_repeats` times), with the passage, and with each rewrite. `prag`
+    gives the sequences of the official PRAG code (arXiv 2501.15915): the first half of the pairs, rounded up, once
+    with the passage and once with the first rewrite; the other pairs alone; in that order; the end of the turn is
+    not trained.
 
     Raises:
         DataError: the augmentation has no pairs, or too few for the recipe.
@@ -92,26 +93,28 @@ def examples_of(
     return sequences
 
 
-def pack(task: int, examples: Sequence[Example], loss: Loss, max_tokens: int) -> list[Pack]:
+def pack(task: int, examples: Sequence[Example], config: TasksConfig) -> list[Pack]:
     """Pack examples of one task behind their longest common beginning.
 
     Args:
         task: index of the passage.
         examples: sequences of that passage.
-        loss: label the answers only, or every token but the first.
-        max_tokens: longest pack; more examples start another pack. A single example that is longer loses tokens
+        config: `loss` labels the answers only, or every token but the first; `pack_examples` and `max_tokens` limit
+            a pack, and more examples start another. A single example that is longer than `max_tokens` loses tokens
             from the front of its prompt.
 
     Returns:
         As few packs as the examples fit into, in order.
     """
-    packs, waiting = [], []
-    for example in (_shortened(example, max_tokens) for example in examples):
-        if waiting and _packed_length([*waiting, example]) > max_tokens:
-            packs.append(_pack_all(task, waiting, loss))
+    packs: list[Pack] = []
+    waiting: list[Example] = []
+    for example in (_shortened(example, config.max_tokens) for example in examples):
+        full = len(waiting) == config.pack_examples
+        if waiting and (full or _packed_length([*waiting, example]) > config.max_tokens):
+            packs.append(_pack_all(task, waiting, config.loss))
             waiting = []
         waiting.append(example)
-    return [*packs, _pack_all(task, waiting, loss)] if waiting else packs
+    return [*packs, _pack_all(task, waiting, config.loss)] if waiting else packs
 
 
 def build_tasks(knowledge: Knowledge, config: TasksConfig, writer: PromptWriter) -> list[Pack]:
@@ -124,7 +127,7 @@ def build_tasks(knowledge: Knowledge, config: TasksConfig, writer: PromptWriter)
     for task, passage in enumerate(knowledge.passages):
         augmentation = knowledge.augmentations.get(passage.id, Augmentation(passage.id))
         for group in examples_of(passage, augmentation, config, writer):
-            packs.extend(pack(task, group, config.loss, config.max_tokens))
+            packs.extend(pack(task, group, config))
     return packs
 
 

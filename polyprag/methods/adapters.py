@@ -48,7 +48,7 @@ class AdapterEncoder:
         torch.manual_seed(config.run.seed)
         lora = LoraConfig(
             r=config.prag.rank,
-            lora_alpha=config.prag.alpha,  # type: ignore[arg-type]
+            lora_alpha=config.prag.alpha,
             target_modules=config.prag.targets,
             task_type="CAUSAL_LM",
         )
@@ -92,7 +92,8 @@ class AdapterEncoder:
             if prag.recipe is not Recipe.PRAG:
                 order.shuffle(steps)
             for packs in steps:
-                label_loss(self.model, collate(packs, self.base.tokenizer.pad_token_id).to(self.base.device)).backward()
+                batch = collate(packs, self.base.tokenizer.pad_token_id).to(self.base.device)
+                label_loss(self.model, batch).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 optimizer.zero_grad()
         self._check_effect(passage)
@@ -143,7 +144,7 @@ class AdapterEncoder:
         groups = examples_of(passage, augmentation, self.tasks, self.writer)
         size = self.config.prag.batch_size
         chunks = [group[at : at + size] for group in groups for at in range(0, len(group), size)]
-        return [pack(0, chunk, self.tasks.loss, self.tasks.max_tokens) for chunk in chunks]
+        return [pack(0, chunk, self.tasks) for chunk in chunks]
 
     def _save(self, folder: Path, seconds: float) -> None:
         dtype = self.base.model.dtype

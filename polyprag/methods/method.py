@@ -40,6 +40,11 @@ class Method(ABC):
         """Answer a batch of questions."""
 
     @property
+    def identity(self) -> str:
+        """What of the run, beyond base model and questions, the answers depend on."""
+        return ""
+
+    @property
     def bytes_per_passage(self) -> float:
         """Bytes on disk, per passage, of all that answering needs beyond the base model."""
         return 0.0
@@ -49,7 +54,9 @@ class Method(ABC):
         """Seconds of training behind the answers."""
         return 0.0
 
-    def passage_options(self, combine: Sequence[Combine] = (Combine.SUM,), shots: Sequence[int] = (0,)) -> list[Setting]:
+    def passage_options(
+        self, combine: Sequence[Combine] = (Combine.SUM,), shots: Sequence[int] = (0,)
+    ) -> list[Setting]:
         """Settings over the choices that the configuration leaves open.
 
         Args:

@@ -75,6 +75,11 @@ class PolyPrag(Method):
         ]
 
     @property
+    def identity(self) -> str:
+        """The store."""
+        return self.bench.store.manifest.digest
+
+    @property
     def bytes_per_passage(self) -> float:
         """The whole store over its passages; the passages' texts count where prompts show them."""
         store = self.bench.store

@@ -49,6 +49,11 @@ class Prag(Method):
         return Answered(text, tuple(p.id for p in passages), (), len(prompt), clock.seconds)
 
     @property
+    def identity(self) -> str:
+        """The recipe of the adapters."""
+        return self.encoder.folder.name
+
+    @property
     def bytes_per_passage(self) -> float:
         """Bytes of an adapter's folder, averaged over the adapters; texts of the passages where prompts show them."""
         adapters = self.encoder.mean_bytes()

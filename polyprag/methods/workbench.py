@@ -153,7 +153,7 @@ class Workbench:
         return AdapterEncoder(base, self.config, self.folder)
 
     @cached_property
-    def gates_NGK(self) -> Tensor:  # noqa: N802
+    def gates_NGK(self) -> Tensor:
         """The gates of every passage of the store."""
         routing = self.config.routing
         return gates_from_logits(self.store.rows_NGK.float(), routing.normalisation, routing.top_k)

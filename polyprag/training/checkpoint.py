@@ -41,7 +41,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ConfigError: the file is missing or no checkpoint.
         """
         try:
-            return super().load_checkpoint(path, map_location="cpu", weights_only=True)
+            return super().load_checkpoint(path, weights_only=True)
         except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
             raise ConfigError(f"--resume {path}: no readable checkpoint ({type(error).__name__})") from None
 

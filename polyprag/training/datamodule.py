@@ -22,7 +22,7 @@ from polyprag.training.batches import Batch, TokenBudgetSampler, collate
 class ResumableLoader(DataLoader[Pack]):
     """A loader that can start again where it was: Lightning saves and loads its state."""
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         sampler = self.batch_sampler
         assert isinstance(sampler, TokenBudgetSampler)
         self.done = sampler.start

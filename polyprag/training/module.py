@@ -19,12 +19,12 @@ from polyprag.answering.generation import Generator
 from polyprag.config import Config
 from polyprag.config_loading import to_yaml
 from polyprag.errors import TrainingError
-from polyprag.metrics import score
 from polyprag.experts.base_model import BaseModel
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter, usage
 from polyprag.knowledge.prompts import PromptWriter
 from polyprag.knowledge.records import Question
+from polyprag.metrics import score
 from polyprag.training.batches import Batch
 from polyprag.training.optimisation import PoolOptimizer, warmup_and_decay
 
@@ -90,8 +90,8 @@ class PoolModule(pl.LightningModule):
         merged_BP[:, 0] = 1
         chosen_B = torch.rand(len(tasks_B), device=tasks_B.device) < self.config.routing.merge_in_training
         merged_BP[chosen_B] = 1
-        merged: Tensor = self.router(tasks_BP, merged_BP)
-        return merged
+        merged_BGK: Tensor = self.router(tasks_BP, merged_BP)
+        return merged_BGK
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step; refuses to go on from a loss that is not finite.
@@ -99,6 +99,7 @@ class PoolModule(pl.LightningModule):
         Raises:
             TrainingError: the loss is not finite; no weight has been changed by it.
         """
+        loss: Tensor
         loss, gates_BGK = self(batch)
         if not torch.isfinite(loss):
             raise TrainingError(
@@ -142,7 +143,7 @@ class PoolModule(pl.LightningModule):
         self.log("val/f1", sum(marks.f1 for marks in scores) / size, prog_bar=True, batch_size=size, sync_dist=True)
         self.log("val/em", sum(marks.em for marks in scores) / size, batch_size=size, sync_dist=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Two speeds of learning under one schedule."""
         training = self.config.training
         optimizer = PoolOptimizer(self.experts, self.router.parameters(), training)

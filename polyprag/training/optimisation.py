@@ -33,14 +33,14 @@ class PoolOptimizer(Optimizer):
         self.param_groups = [*self.dense.param_groups, *self.sparse.param_groups]
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update both; the closure, if any, computes loss and gradients first."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         self.dense.step()
-        self.sparse.step()
+        self.sparse.step()  # type: ignore[no-untyped-call]
         return loss
 
     def state_dict(self) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyprag.errors import DataError
-from polyprag.metrics import Scores
 from polyprag.evaluation.results import (
     STEPS,
     Answer,
@@ -18,6 +17,7 @@ from polyprag.evaluation.results import (
     merge_results,
     summarise,
 )
+from polyprag.metrics import Scores
 
 WHERE = "evaluation/answers.jsonl:7"
 

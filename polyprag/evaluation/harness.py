@@ -1,0 +1,215 @@
+"""One harness for all methods: choose on validation questions, answer, score, sum up; every step survives a kill."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any, cast
+
+from rich.console import Console
+from rich.progress import track
+
+from polyprag.cli import environment
+from polyprag.config import MethodName
+from polyprag.config_keys import config_values
+from polyprag.errors import DataError
+from polyprag.evaluation.report import to_markdown
+from polyprag.evaluation.results import (
+    Answer,
+    MethodResult,
+    Results,
+    answer_from_json,
+    answer_to_json,
+    differences,
+    merge_results,
+    summarise,
+)
+from polyprag.files import append_jsonl, read_jsonl_tolerant, write_json, write_text
+from polyprag.knowledge.records import Question
+from polyprag.knowledge.selection import count_types, stratified_sample
+from polyprag.methods.catalogue import build_method
+from polyprag.methods.method import Method
+from polyprag.methods.workbench import Answered, Setting, Workbench
+from polyprag.metrics import score
+
+ANSWERS, CHOICES, RESULTS, TABLE = "answers.jsonl", "choices.json", "results.json", "table.md"
+SHARED_KEYS = ("base.", "answering.max_new_tokens")
+"""Configuration on which every method's answers depend."""
+
+
+class Harness:
+    """Runs methods on the test questions of a workbench.
+
+    Args:
+        bench: what the methods share.
+        console: where progress goes.
+
+    Raises:
+        DataError: there is no test question.
+    """
+
+    def __init__(self, bench: Workbench, console: Console) -> None:
+        self.bench, self.console = bench, console
+        self.config = bench.config
+        self.folder = bench.folder / self.config.evaluation.dir
+        self.test = bench.knowledge.test
+        if not self.test:
+            raise DataError("there are no test questions; set data.questions, or lower data.train_qas")
+        self.data_sha = hashlib.sha256(repr((self.test, bench.passages)).encode()).hexdigest()
+        wanted = self.config.evaluation.choose_questions
+        validation = bench.knowledge.validation
+        self.validation = stratified_sample(validation, min(wanted, len(validation)), self.config.evaluation.seed)
+
+    def run(self, names: Sequence[MethodName]) -> Results:
+        """Answer all test questions by the named methods, and merge the results into `results.json`.
+
+        Raises:
+            DataError: the results in the folder are of other questions.
+        """
+        existing = self._existing()
+        answers: dict[str, list[Answer]] = {}
+        results: dict[str, MethodResult] = {}
+        for name in names:
+            method = build_method(name, self.bench)
+            choice, setting = self.choose(method)
+            answers[name] = self.answers(method, setting)
+            results[name] = self._summary(method, answers[name], choice)
+            existing = self._merged(existing, results, answers)
+            write_json(self.folder / RESULTS, existing)
+            write_text(self.folder / TABLE, to_markdown(existing))
+        assert existing is not None
+        return existing
+
+    def plan(self, names: Sequence[MethodName]) -> list[str]:
+        """What `run` would do, one line each: questions, and for each method the settings to choose among."""
+        lines = [f"{len(self.test)} test questions, {len(self.validation)} validation questions to choose on"]
+        for name in names:
+            options = build_method(name, self.bench).options()
+            lines.append(f"{name.value}: {len(options)} setting{'s' * (len(options) > 1)}, such as {options[0]}")
+        return lines
+
+    def choose(self, method: Method) -> tuple[dict[str, Any], Setting]:
+        """The setting that answers validation questions best; the first of equals, or of all without validation.
+
+        Returns:
+            What was chosen and tried, for the results, and the setting.
+        """
+        options = method.options()
+        if len(options) == 1 or not self.validation:
+            return dataclasses.asdict(options[0]), options[0]
+        path = self.folder / CHOICES
+        known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        key = self._identity(method, repr((options, self.validation)))
+        if key not in known:
+            method.prepare(self.validation, options)
+            tried = [
+                {**dataclasses.asdict(option), "f1": self._validation_f1(method, option)}
+                for option in track(options, description=f"{method.name}: choosing", console=self.console)
+            ]
+            known[key] = {"method": method.name, "tried": tried, "questions": len(self.validation)}
+            write_json(path, known)
+        tried = known[key]["tried"]
+        best = max(range(len(options)), key=lambda at: (tried[at]["f1"], -at))
+        return {**dataclasses.asdict(options[best]), "tried": tried}, options[best]
+
+    def answers(self, method: Method, setting: Setting) -> list[Answer]:
+        """The answers to all test questions: those on disk, and the missing ones as they are made."""
+        path = self.folder / ANSWERS
+        key = self._identity(method, repr(setting))
+        done = {
+            row["question_id"]: answer_from_json(json.dumps(row), str(path))
+            for row in read_jsonl_tolerant(path)
+            if row.get("key") == key
+        }
+        missing = [question for question in self.test if question.id not in done]
+        if missing:
+            method.prepare(self.test, [setting])
+            method.answer(missing[:1], setting)  # the first call pays for lazy set-up, so it is not timed
+        size = self.config.answering.batch_size
+        batches = [missing[at : at + size] for at in range(0, len(missing), size)]
+        for batch in track(batches, description=f"{method.name}", console=self.console, disable=not batches):
+            new = self._scored(method, batch, setting)
+            append_jsonl(path, [{"key": key, **json.loads(answer_to_json(answer))} for answer in new])
+            done |= {answer.question_id: answer for answer in new}
+        return [done[question.id] for question in self.test]
+
+    def _validation_f1(self, method: Method, setting: Setting) -> float:
+        size = self.config.answering.batch_size
+        batches = [self.validation[at : at + size] for at in range(0, len(self.validation), size)]
+        scores = [answer.scores.f1 for batch in batches for answer in self._scored(method, batch, setting)]
+        return sum(scores) / len(scores)
+
+    def _scored(self, method: Method, questions: Sequence[Question], setting: Setting) -> list[Answer]:
+        answered = method.answer(questions, setting)
+        return [_scored(method.name, q, a) for q, a in zip(questions, answered, strict=True)]
+
+    def _identity(self, method: Method, detail: str) -> str:
+        """A hash of all that a method's answers depend on."""
+        values = config_values(self.config)
+        shared = {key: str(value) for key, value in values.items() if key.startswith(SHARED_KEYS)}
+        parts = [method.name.value, detail, method.identity, self.data_sha, self.config.evaluation.seed, shared]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def _summary(self, method: Method, answers: Sequence[Answer], choice: dict[str, Any]) -> MethodResult:
+        evaluation = self.config.evaluation
+        return summarise(
+            answers, evaluation.bootstrap, evaluation.seed, method.bytes_per_passage, method.train_seconds, choice
+        )
+
+    def _existing(self) -> Results | None:
+        """The results of earlier calls, unless the run was trained anew since."""
+        path = self.folder / RESULTS
+        if not path.exists():
+            return None
+        existing = cast(Results, json.loads(path.read_text()))
+        return existing if existing["run"].get("store") == self._store_digest() else None
+
+    def _store_digest(self) -> str:
+        return self.bench.store.manifest.digest if self.bench.has_store else ""
+
+    def _merged(
+        self, existing: Results | None, results: dict[str, MethodResult], answers: dict[str, list[Answer]]
+    ) -> Results:
+        evaluation = self.config.evaluation
+        pairs = list(combinations(answers, 2))
+        compared = differences(answers, pairs, evaluation.bootstrap, evaluation.seed)
+        run = {
+            "dir": str(self.bench.folder),
+            "store": self._store_digest(),
+            "base": self.config.base.model,
+            "quantisation": self.config.base.quantisation.value,
+            "seed": self.config.run.seed,
+            "environment": environment(),
+        }
+        data = {
+            "name": self.config.data.name.value,
+            "sha256": self.data_sha,
+            "passages": len(self.bench.passages),
+            "questions": len(self.test),
+            "types": count_types(self.test),
+            "limit": self.config.data.limit,
+            "limit_seed": self.config.data.limit_seed,
+            "validation": len(self.validation),
+        }
+        return merge_results(existing, run, data, results, compared)
+
+
+def _scored(name: MethodName, question: Question, answered: Answered) -> Answer:
+    return Answer(
+        method=name.value,
+        question_id=question.id,
+        question=question.text,
+        type=question.type,
+        gold=question.answers,
+        prediction=answered.generated.text,
+        raw_prediction=answered.generated.raw,
+        scores=score(answered.generated.text, question.answers),
+        retrieved=answered.retrieved,
+        top_experts=answered.top_experts,
+        prompt_tokens=answered.prompt_tokens,
+        new_tokens=answered.generated.new_tokens,
+        seconds=answered.seconds,
+    )

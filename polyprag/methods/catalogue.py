@@ -1,0 +1,26 @@
+"""From a method's name to the method."""
+
+from __future__ import annotations
+
+from polyprag.config import MethodName
+from polyprag.methods.method import Method, PromptMethod
+from polyprag.methods.poly_prag import PolyPrag
+from polyprag.methods.prag import Prag
+from polyprag.methods.workbench import Workbench
+
+FAMILIES: dict[MethodName, type[Method]] = {
+    MethodName.VANILLA: PromptMethod,
+    MethodName.STANDARD_RAG: PromptMethod,
+    MethodName.PRAG: Prag,
+    MethodName.PRAG_COMBINE: Prag,
+    MethodName.POLY_PRAG: PolyPrag,
+    MethodName.POLY_PRAG_COMBINE: PolyPrag,
+    MethodName.POLY_PRAG_ORACLE: PolyPrag,
+    MethodName.POLY_PRAG_UNIFORM: PolyPrag,
+    MethodName.POLY_PRAG_SHUFFLED: PolyPrag,
+}
+
+
+def build_method(name: MethodName, bench: Workbench) -> Method:
+    """The method of that name, on a workbench."""
+    return FAMILIES[name](name, bench)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 
 from polyprag.cli import environment, guarded, parse_call, run_directory
@@ -26,13 +25,13 @@ def main(argv: Sequence[str]) -> None:
     from polyprag.experts.base_model import load_base
     from polyprag.experts.pool import ExpertPool
     from polyprag.experts.routing import TaskRouter
-    from polyprag.files import write_json, write_text
+    from polyprag.files import current_folder, write_json, write_text
     from polyprag.knowledge.corpus import load_knowledge
     from polyprag.knowledge.prompts import PromptWriter
     from polyprag.knowledge.tasks import build_tasks
     from polyprag.store import write_store
     from polyprag.training import trainer as training
-    from polyprag.training.checkpoint import resume_path
+    from polyprag.training.checkpoint import Checkpointing, resume_path
     from polyprag.training.datamodule import KnowledgeData
     from polyprag.training.module import PoolModule
 
@@ -58,24 +57,26 @@ def main(argv: Sequence[str]) -> None:
     if call.dry_run:
         print("\n".join(training.measure_sizes(module, data, pool, router).lines()))
         return
-    write_text(folder / "config.yaml", to_yaml(config))
-    write_json(folder / "environment.json", environment())
-    trainer = training.build_trainer(config, folder, data)
-    started = time.perf_counter()
+    checkpoints = Checkpointing(folder / "checkpoints", config.training.checkpoint_minutes)
+    trainer = training.build_trainer(config, folder, data, checkpoints)
+    if trainer.is_global_zero:
+        write_text(folder / "config.yaml", to_yaml(config))
+        write_json(folder / "environment.json", environment())
     trainer.fit(module, data, ckpt_path=resumed)
-    dtype = base.model.dtype
-    write_store(
-        folder / "store",
-        config_yaml=to_yaml(config),
-        base_name=base.name,
-        base_fingerprint=base.fingerprint,
-        pool={name: tensor.to(dtype) for name, tensor in pool.state().items()},
-        rows_NGK=router.logits().to(dtype),
-        group_names=pool.group_names,
-        passages=knowledge.passages,
-        retriever=retriever,
-        training={"seconds": time.perf_counter() - started, "steps": trainer.global_step},
-    )
+    if trainer.is_global_zero and (checkpoints.trained or not current_folder(folder / "store").exists()):
+        dtype = base.model.dtype
+        write_store(
+            folder / "store",
+            config_yaml=to_yaml(config),
+            base_name=base.name,
+            base_fingerprint=base.fingerprint,
+            pool={name: tensor.to(dtype) for name, tensor in pool.state().items()},
+            rows_NGK=router.logits().to(dtype),
+            group_names=pool.group_names,
+            passages=knowledge.passages,
+            retriever=retriever,
+            training={"seconds": checkpoints.train_seconds, "steps": trainer.global_step},
+        )
     print(f"the store is {folder / 'store'}; next: python evaluate.py run.dir={folder}")
 
 

@@ -224,7 +224,9 @@ class RoutingConfig:
     top_k: int = key(0, "keep only the k largest gates, renormalised; 0 keeps all", NOT_NEGATIVE)
     gumbel: bool = key(False, "sample relaxed Bernoulli gates in training")
     temperature: float = key(1.0, "temperature of that sampling", POSITIVE)
-    init: float = key(1e-3, "task logits start uniform in [-init, init]", NOT_NEGATIVE)
+    init: float = key(
+        4.0, "task logits start uniform in [-init, init]; wide, so that passages differ from the start", NOT_NEGATIVE
+    )
     merge_in_training: float = key(
         0.0, "share of training rows whose gates are merged with those of similar passages", SHARE
     )
@@ -264,7 +266,7 @@ class TrainingConfig:
     validate_every: int = key(1, "epochs between validations; 0 turns validation off", NOT_NEGATIVE)
     validation_questions: int = key(24, "validation questions answered closed-book at each validation", NOT_NEGATIVE)
     checkpoint_minutes: float = key(
-        5.0, "minutes between checkpoints; one is also written at each end of an epoch", POSITIVE
+        5.0, "minutes between checkpoints; one is also written at the end, and on SIGINT or SIGTERM", POSITIVE
     )
     accelerator: str = key("auto", "Lightning accelerator: auto, cpu, gpu")
     devices: int = key(1, "devices that train together", ONE_OR_MORE)

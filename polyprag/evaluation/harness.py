@@ -66,29 +66,31 @@ class Harness:
     def run(self, names: Sequence[MethodName]) -> Results:
         """Answer all test questions by the named methods, and merge the results into `results.json`.
 
+        What the run, the questions or earlier results make impossible is refused before any question is answered.
+
         Raises:
-            DataError: the results in the folder are of other questions.
+            ConfigError: a method needs a store and there is none.
+            DataError: the results in the folder are of other questions, or a control lacks gold passages.
+            StoreError: the store is damaged or belongs to another base model.
         """
-        existing = self._existing()
         answers: dict[str, list[Answer]] = {}
         results: dict[str, MethodResult] = {}
-        for name in names:
-            method = build_method(name, self.bench)
+        merged = self._merged(self._existing(), results, answers)
+        for method in self._checked(names):
             choice, setting = self.choose(method)
-            answers[name] = self.answers(method, setting)
-            results[name] = self._summary(method, answers[name], choice)
-            existing = self._merged(existing, results, answers)
-            write_json(self.folder / RESULTS, existing)
-            write_text(self.folder / TABLE, to_markdown(existing))
-        assert existing is not None
-        return existing
+            answers[method.name] = self.answers(method, setting)
+            results[method.name] = self._summary(method, answers[method.name], choice)
+            merged = self._merged(merged, results, answers)
+            write_json(self.folder / RESULTS, merged)
+            write_text(self.folder / TABLE, to_markdown(merged))
+        return merged
 
     def plan(self, names: Sequence[MethodName]) -> list[str]:
         """What `run` would do, one line each: questions, and for each method the settings to choose among."""
         lines = [f"{len(self.test)} test questions, {len(self.validation)} validation questions to choose on"]
-        for name in names:
-            options = build_method(name, self.bench).options()
-            lines.append(f"{name.value}: {len(options)} setting{'s' * (len(options) > 1)}, such as {options[0]}")
+        for method in self._checked(names):
+            options = method.options()
+            lines.append(f"{method.name}: {len(options)} setting{'s' * (len(options) > 1)}, such as {options[0]}")
         return lines
 
     def choose(self, method: Method) -> tuple[dict[str, Any], Setting]:
@@ -135,6 +137,13 @@ class Harness:
             append_jsonl(path, [{"key": key, **json.loads(answer_to_json(answer))} for answer in new])
             done |= {answer.question_id: answer for answer in new}
         return [done[question.id] for question in self.test]
+
+    def _checked(self, names: Sequence[MethodName]) -> list[Method]:
+        """The named methods, each of which can answer the test questions."""
+        methods = [build_method(name, self.bench) for name in names]
+        for method in methods:
+            method.check(self.test)
+        return methods
 
     def _validation_f1(self, method: Method, setting: Setting) -> float:
         size = self.config.answering.batch_size

@@ -61,7 +61,7 @@ def evaluation_knowledge(config: Config, folder: Path) -> Knowledge:
         StoreError: the store is damaged.
     """
     store_folder = folder / "store"
-    if not store_folder.exists():
+    if not current_folder(store_folder).exists():
         return load_knowledge(config.data)
     store = open_store(store_folder)
     data = config.data

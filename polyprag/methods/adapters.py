@@ -38,11 +38,14 @@ class AdapterEncoder:
     Args:
         base: a base model of its own; PEFT wraps its layers.
         config: the whole configuration; `prag.*` is the recipe.
-        folder: the run's folder; adapters of a recipe lie in `adapters/<hash of the recipe>/<hash of the passage>`.
+        folder: the run's folder; an adapter lies in `adapters/<hash of the recipe>/<hash of what it is trained on>`.
+        augmentations: what the adapters are trained on, by passage id.
     """
 
-    def __init__(self, base: BaseModel, config: Config, folder: Path) -> None:
-        self.base, self.config = base, config
+    def __init__(
+        self, base: BaseModel, config: Config, folder: Path, augmentations: Mapping[str, Augmentation]
+    ) -> None:
+        self.base, self.config, self.augmentations = base, config, augmentations
         self.writer = PromptWriter(base.tokenizer)
         self.tasks = dataclasses.replace(config.tasks, recipe=config.prag.recipe, loss=config.prag.loss)
         torch.manual_seed(config.run.seed)
@@ -54,15 +57,16 @@ class AdapterEncoder:
         )
         self.model: Any = get_peft_model(base.model, lora, adapter_name=INITIAL)
         self.start = {name: tensor.clone() for name, tensor in get_peft_model_state_dict(self.model).items()}
-        identity = [config.prag, self.tasks, config.run.seed, base.fingerprint, config.base.quantisation.value]
-        self.folder = folder / "adapters" / hashlib.sha256(repr(identity).encode()).hexdigest()[:12]
+        recipe = _hash(config.prag, self.tasks, config.run.seed, base.fingerprint, config.base.quantisation.value)
+        self.folder = folder / "adapters" / recipe[:12]
+        self.identity = _hash(recipe, sorted(augmentations.items()))
         self.loaded: list[str] = []
 
     def path(self, passage: Passage) -> Path:
         """The folder of a passage's adapter."""
-        return self.folder / passage.content_hash[:16]
+        return self.folder / _hash(passage.content_hash, self._augmentation(passage))[:16]
 
-    def encode(self, passages: Sequence[Passage], augmentations: Mapping[str, Augmentation]) -> None:
+    def encode(self, passages: Sequence[Passage]) -> None:
         """Train the adapters that are not there yet; each is on disk before the next begins.
 
         Raises:
@@ -72,10 +76,10 @@ class AdapterEncoder:
         missing = [passage for passage in passages if not (self.path(passage) / FACTS).exists()]
         for passage in track(missing, description="PRAG adapters", disable=not missing):
             started = time.perf_counter()
-            self.train(passage, augmentations.get(passage.id, Augmentation(passage.id)))
+            self.train(passage)
             self._save(self.path(passage), time.perf_counter() - started)
 
-    def train(self, passage: Passage, augmentation: Augmentation) -> None:
+    def train(self, passage: Passage) -> None:
         """Train one passage's adapter from the shared start, in memory.
 
         Raises:
@@ -86,7 +90,7 @@ class AdapterEncoder:
         self.model.set_adapter(INITIAL)
         weights = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(weights, lr=prag.learning_rate)
-        steps = self._steps(passage, augmentation)
+        steps = self._steps(passage)
         order = random.Random(self.config.run.seed)
         for _ in range(prag.epochs):
             if prag.recipe is not Recipe.PRAG:
@@ -140,8 +144,11 @@ class AdapterEncoder:
     def _adapters(self) -> list[Path]:
         return sorted(facts.parent for facts in self.folder.glob(f"*/{FACTS}"))
 
-    def _steps(self, passage: Passage, augmentation: Augmentation) -> list[list[Pack]]:
-        groups = examples_of(passage, augmentation, self.tasks, self.writer)
+    def _augmentation(self, passage: Passage) -> Augmentation:
+        return self.augmentations.get(passage.id, Augmentation(""))
+
+    def _steps(self, passage: Passage) -> list[list[Pack]]:
+        groups = examples_of(passage, self._augmentation(passage), self.tasks, self.writer)
         size = self.config.prag.batch_size
         chunks = [group[at : at + size] for group in groups for at in range(0, len(group), size)]
         return [pack(0, chunk, self.tasks) for chunk in chunks]
@@ -166,3 +173,7 @@ class AdapterEncoder:
                 f"the adapter of passage {passage.id!r} changes no logit of the base model after training; "
                 "check prag.targets and prag.learning_rate"
             )
+
+
+def _hash(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -31,6 +31,10 @@ class Method(ABC):
     def options(self) -> list[Setting]:
         """The settings among which validation questions choose; the first is taken where there are none."""
 
+    def check(self, questions: Sequence[Question]) -> None:
+        """Refuse, before any method answers, a run or questions that this method cannot do with."""
+        return
+
     @abstractmethod
     def prepare(self, questions: Sequence[Question], settings: Sequence[Setting]) -> None:
         """Do once, untimed, what answering these questions under any of these settings needs."""
@@ -108,3 +112,10 @@ class PromptMethod(Method):
             Answered(text, tuple(passage.id for passage in context), (), len(prompt), seconds)
             for text, context, prompt in zip(texts, shown, prompts, strict=True)
         ]
+
+    @property
+    def bytes_per_passage(self) -> float:
+        """Texts and index for standard RAG, nothing for the base model alone."""
+        if self.name is MethodName.VANILLA:
+            return 0.0
+        return self.bench.text_bytes_per_passage + self.bench.index_bytes_per_passage

@@ -40,16 +40,27 @@ class PolyPrag(Method):
         ways = dict.fromkeys(setting.combine for setting in options)
         return [Setting(combine=how) for how in ways]
 
-    def prepare(self, questions: Sequence[Question], settings: Sequence[Setting]) -> None:
+    def check(self, questions: Sequence[Question]) -> None:
         """Open the store and look up the gold passages of the controls.
+
+        Raises:
+            ConfigError: the run has no store.
+            DataError: a control meets a question without gold passages in the store.
+            StoreError: the store is damaged or belongs to another base model.
+        """
+        _ = self.bench.store
+        if self.name in GIVEN_GOLD:
+            for question in questions:
+                _gold(question, self.bench.positions)
+
+    def prepare(self, questions: Sequence[Question], settings: Sequence[Setting]) -> None:
+        """Put the experts into the base model and draw the passages of the shuffled control.
 
         Raises:
             DataError: a control meets a question without gold passages in the store.
         """
+        self.check(questions)
         _ = self.bench.generator, self.bench.gates_NGK, self.bench.retriever
-        if self.name in GIVEN_GOLD:
-            for question in questions:
-                _gold(question, self.bench.positions)
         if self.name is MethodName.POLY_PRAG_SHUFFLED:
             self.others = other_passages(questions, self.bench.positions, self.bench.config.evaluation.seed)
 
@@ -81,12 +92,11 @@ class PolyPrag(Method):
 
     @property
     def bytes_per_passage(self) -> float:
-        """The whole store over its passages; the passages' texts count where prompts show them."""
+        """The store without its texts, over its passages; with them where prompts show them."""
         store = self.bench.store
-        parts = dict(store.bytes_on_disk)
-        if self.name is not MethodName.POLY_PRAG_COMBINE:
-            parts.pop("passages")
-        return sum(parts.values()) / store.manifest.passages
+        own = sum(store.bytes_on_disk[part] for part in ("pool", "rows", "other")) / store.manifest.passages
+        texts = self.bench.text_bytes_per_passage if self.name is MethodName.POLY_PRAG_COMBINE else 0.0
+        return own + self.bench.index_bytes_per_passage + texts
 
     @property
     def train_seconds(self) -> float:

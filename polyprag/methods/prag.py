@@ -26,7 +26,7 @@ class Prag(Method):
         most = max(setting.passages for setting in settings)
         wanted = {hit.position for hits in self.bench.retrieve(questions, most) for hit in hits}
         passages = [self.bench.passages[position] for position in sorted(wanted)]
-        self.encoder.encode(passages, self.bench.knowledge.augmentations)
+        self.encoder.encode(passages)
         _ = self.generator
 
     def answer(self, questions: Sequence[Question], setting: Setting) -> list[Answered]:
@@ -50,17 +50,14 @@ class Prag(Method):
 
     @property
     def identity(self) -> str:
-        """The recipe of the adapters."""
-        return self.encoder.folder.name
+        """The adapters' recipe and what they are trained on."""
+        return self.encoder.identity
 
     @property
     def bytes_per_passage(self) -> float:
-        """Bytes of an adapter's folder, averaged over the adapters; texts of the passages where prompts show them."""
-        adapters = self.encoder.mean_bytes()
-        if self.name is MethodName.PRAG_COMBINE:
-            texts = [len(passage.text.encode()) for passage in self.bench.passages]
-            adapters += sum(texts) / len(texts)
-        return adapters
+        """An adapter's folder on average, and the index; the texts too where prompts show them."""
+        texts = self.bench.text_bytes_per_passage if self.name is MethodName.PRAG_COMBINE else 0.0
+        return self.encoder.mean_bytes() + self.bench.index_bytes_per_passage + texts
 
     @property
     def train_seconds(self) -> float:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from polyprag.errors import ConfigError
 from polyprag.experts.base_model import BaseModel, load_base
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import gates_from_logits
+from polyprag.files import current_folder
 from polyprag.knowledge.prompts import PromptWriter
 from polyprag.knowledge.records import Knowledge, Passage, Question
 from polyprag.methods.adapters import AdapterEncoder
@@ -124,7 +126,7 @@ class Workbench:
     @property
     def has_store(self) -> bool:
         """Whether the run was trained."""
-        return (self.folder / "store").exists()
+        return current_folder(self.folder / "store").exists()
 
     @cached_property
     def store(self) -> Store:
@@ -136,21 +138,33 @@ class Workbench:
         """
         if not self.has_store:
             raise ConfigError(f"{self.folder}: no store there; train one first: python train.py run.dir={self.folder}")
-        return open_store(self.folder / "store")
+        return open_store(self.folder / "store", self.base.fingerprint, self.base.name)
+
+    @cached_property
+    def index_bytes_per_passage(self) -> float:
+        """Bytes of the retrieval index, per passage."""
+        with TemporaryDirectory() as scratch:
+            self.retriever.save(Path(scratch) / "index")
+            total = sum(file.stat().st_size for file in Path(scratch).rglob("*") if file.is_file())
+        return total / len(self.passages)
+
+    @cached_property
+    def text_bytes_per_passage(self) -> float:
+        """Bytes of a passage's title and text in UTF-8, on average."""
+        return sum(len(f"{p.title}{p.text}".encode()) for p in self.passages) / len(self.passages)
 
     @cached_property
     def pool(self) -> ExpertPool:
         """The stored experts, put into the base model."""
-        store = open_store(self.folder / "store", self.base.fingerprint, self.base.name)
         pool = ExpertPool(self.base.model, self.config.experts, self.config.routing.granularity)
-        pool.load(store.pool())
+        pool.load(self.store.pool())
         return pool
 
     @cached_property
     def adapters(self) -> AdapterEncoder:
         """One-to-one adapters, on a base model of their own, since PEFT wraps its layers."""
         base = load_base(self.config.base, training_device(self.config.training.accelerator))
-        return AdapterEncoder(base, self.config, self.folder)
+        return AdapterEncoder(base, self.config, self.folder, self.knowledge.augmentations)
 
     @cached_property
     def gates_NGK(self) -> Tensor:

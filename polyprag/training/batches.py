@@ -25,6 +25,7 @@ class Batch:
         positions_BT: position of each token in its own example.
         mask_B1TT: true where a token (third axis) may attend to another (fourth).
         tasks_B: the passage of each row.
+        lengths_B: tokens of each row, padding not counted.
         rows_L: row of each labelled token.
         sources_L: position in the row whose next token is labelled.
         targets_L: the labels.
@@ -34,6 +35,7 @@ class Batch:
     positions_BT: Tensor
     mask_B1TT: Tensor
     tasks_B: Tensor
+    lengths_B: Tensor
     rows_L: Tensor
     sources_L: Tensor
     targets_L: Tensor
@@ -41,7 +43,7 @@ class Batch:
     @property
     def real_tokens(self) -> int:
         """Tokens without padding."""
-        return int(self.mask_B1TT.diagonal(dim1=-2, dim2=-1).sum())
+        return int(self.lengths_B.sum())
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on another device."""
@@ -63,13 +65,14 @@ def collate(packs: Sequence[Pack], pad: int) -> Batch:
     branches_BT = padded([pack.branches for pack in packs], -1)
     source_BT1, goal_B1T = branches_BT[:, :, None], branches_BT[:, None, :]
     causal_TT = torch.ones(width, width, dtype=torch.bool).tril()
-    mask_BTT = causal_TT & ((goal_B1T == source_BT1) | (goal_B1T == 0)) & (goal_B1T >= 0)
+    mask_BTT = causal_TT & ((goal_B1T == source_BT1) | (goal_B1T == 0)) & (source_BT1 >= 0)
     mask_BTT |= torch.eye(width, dtype=torch.bool)
     return Batch(
         tokens_BT=padded([pack.tokens for pack in packs], pad),
         positions_BT=padded([pack.positions for pack in packs], 0),
         mask_B1TT=mask_BTT[:, None],
         tasks_B=torch.tensor([pack.task for pack in packs]),
+        lengths_B=torch.tensor([len(pack) for pack in packs]),
         rows_L=torch.tensor([row for row, pack in enumerate(packs) for _ in pack.sources]),
         sources_L=torch.tensor([source for pack in packs for source in pack.sources]),
         targets_L=torch.tensor([target for pack in packs for target in pack.targets]),

@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pytorch_lightning as pl
 from matplotlib.figure import Figure
+from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor
 
@@ -18,6 +19,16 @@ from polyprag.training.batches import Batch
 from polyprag.training.module import PoolModule
 
 HEAT_MAP_PASSAGES = 200
+
+
+class Progress(TQDMProgressBar):
+    """Lightning's progress bar without the number of the logger's version."""
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        """Loss, speed, pass, and validation score."""
+        metrics: dict[str, Any] = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        return metrics
 
 
 class Throughput(pl.Callback):

@@ -61,9 +61,18 @@ class Checkpointing(pl.Callback):
         self.signum = 0
         self.handlers: dict[int, Any] = {}
         self.random_state: dict[str, Any] | None = None
+        self.earlier_seconds = 0.0
+        self.started_at = time.monotonic()
+        self.trained = False
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds of training so far, those before a resume included."""
+        return self.earlier_seconds + time.monotonic() - self.started_at
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on with the saved random state, and listen for signals."""
+        self.saved_at = self.started_at = time.monotonic()
         if self.random_state is not None:
             torch.set_rng_state(self.random_state["cpu"])
             if torch.cuda.is_available() and self.random_state["cuda"]:
@@ -80,6 +89,7 @@ class Checkpointing(pl.Callback):
         Raises:
             Interrupted: a signal came; the checkpoint is written.
         """
+        self.trained = True
         if self.signum:
             trainer.save_checkpoint(self.path)
             raise Interrupted(self.signum, f"stopped at step {trainer.global_step}; go on with --resume auto")
@@ -100,13 +110,14 @@ class Checkpointing(pl.Callback):
         self._restore_handlers()
 
     def state_dict(self) -> dict[str, Any]:
-        """The random state of all devices."""
+        """The random state of all devices, and the seconds of training."""
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return {"cpu": torch.get_rng_state(), "cuda": cuda}
+        return {"cpu": torch.get_rng_state(), "cuda": cuda, "seconds": self.train_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the random state until training starts."""
         self.random_state = state_dict
+        self.earlier_seconds = float(state_dict["seconds"])
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if self.signum:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import warnings
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from torch import Tensor
 
@@ -21,7 +21,7 @@ from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter
 from polyprag.knowledge.records import Passage, Question
 from polyprag.training.batches import Batch
-from polyprag.training.callbacks import RoutingReport, Throughput
+from polyprag.training.callbacks import Progress, RoutingReport, Throughput
 from polyprag.training.checkpoint import AtomicCheckpointIO, Checkpointing
 from polyprag.training.datamodule import KnowledgeData
 from polyprag.training.module import PoolModule
@@ -41,14 +41,16 @@ def training_device(accelerator: str) -> str:
     return "cpu"
 
 
-def build_trainer(config: Config, folder: Path, data: KnowledgeData) -> pl.Trainer:
+def build_trainer(config: Config, folder: Path, data: KnowledgeData, checkpoints: Checkpointing) -> pl.Trainer:
     """The trainer of a run, with its loggers and callbacks.
 
     Args:
         config: the whole configuration.
         folder: the run's folder.
         data: the data module, for the number of batches.
+        checkpoints: saves the run's checkpoints.
     """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for harmless in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*GPU available but.*"):
         warnings.filterwarnings("ignore", harmless)
     training = config.training
@@ -69,10 +71,10 @@ def build_trainer(config: Config, folder: Path, data: KnowledgeData) -> pl.Train
         log_every_n_steps=config.logging.every_steps,
         logger=loggers(config, folder),
         callbacks=[
-            TQDMProgressBar(refresh_rate=1),
+            Progress(),
             Throughput(per_pass),
             RoutingReport(),
-            Checkpointing(folder / "checkpoints", training.checkpoint_minutes),
+            checkpoints,
         ],
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=False,
@@ -83,7 +85,7 @@ def build_trainer(config: Config, folder: Path, data: KnowledgeData) -> pl.Train
 
 def loggers(config: Config, folder: Path) -> list[Logger]:
     """CSV always; Weights & Biases online with a key, offline without, or not at all."""
-    chosen: list[Logger] = [CSVLogger(str(folder), name="logs", version="")]
+    chosen: list[Logger] = [CSVLogger(str(folder), name="logs")]
     mode = config.logging.wandb
     if mode is WandbMode.AUTO:
         mode = WandbMode.ONLINE if os.environ.get("WANDB_API_KEY") else WandbMode.OFFLINE

@@ -159,9 +159,7 @@ def generations(monkeypatch: pytest.MonkeyPatch) -> list[Seen]:
     seen: list[Seen] = []
     answer = Generator.answer
 
-    def recorded(
-        self: Generator, prompts: Sequence[Sequence[int]], gates_BGK: Tensor | None = None
-    ) -> list[Generated]:
+    def recorded(self: Generator, prompts: Sequence[Sequence[int]], gates_BGK: Tensor | None = None) -> list[Generated]:
         answers = answer(self, prompts, gates_BGK)
         seen.append(Seen([self.base.tokenizer.decode(ids) for ids in prompts], gates_BGK, answers))
         return answers

@@ -1,0 +1,279 @@
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from polyprag.answering.generation import Generated
+from polyprag.config import MethodName
+from polyprag.errors import ConfigError, DataError, StoreError
+from polyprag.evaluation.harness import ANSWERS, CHOICES, RESULTS, TABLE, Harness
+from polyprag.evaluation.results import STEPS
+from polyprag.methods.method import PromptMethod
+from polyprag.methods.poly_prag import PolyPrag
+from polyprag.methods.workbench import Answered, Workbench
+
+VANILLA, RAG, POLY = MethodName.VANILLA, MethodName.STANDARD_RAG, MethodName.POLY_PRAG
+SETTLED = ("answering.shots=0", "answering.passages=1", "answering.combine=sum")
+
+
+def harness(bench: Workbench) -> Harness:
+    return Harness(bench, Console(file=io.StringIO()))
+
+
+def rows_in(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / ANSWERS).read_text(encoding="utf-8").splitlines()]
+
+
+def snapshot(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "run" / "evaluation"
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[list[str]]:
+    """Ids of the questions of every batch that a method answers from now on."""
+    batches: list[list[str]] = []
+    for family in (PromptMethod, PolyPrag):
+
+        def recorded(self, questions, setting, answer=family.answer):
+            batches.append([question.id for question in questions])
+            return answer(self, questions, setting)
+
+        monkeypatch.setattr(family, "answer", recorded)
+    return batches
+
+
+@pytest.fixture
+def knows_with_two_shots(monkeypatch) -> None:
+    """Prompt methods that answer rightly if and only if they are shown two examples."""
+
+    def answer(self, questions, setting):
+        texts = [question.answers[0] if setting.shots == 2 else "no idea" for question in questions]
+        seconds = dict.fromkeys(STEPS, 0.0)
+        return [Answered(Generated(text, text, 1), (), (), 1, seconds) for text in texts]
+
+    monkeypatch.setattr(PromptMethod, "answer", answer)
+
+
+class TestAnswers:
+    def test_every_question_is_answered_once_and_kept(self, make_bench, folder):
+        bench = make_bench(*SETTLED)
+        results = harness(bench).run([VANILLA, POLY])
+        rows = rows_in(folder)
+        assert [row["method"] for row in rows] == ["vanilla"] * 8 + ["poly_prag"] * 8
+        ids = [question.id for question in bench.knowledge.test]
+        assert [row["question_id"] for row in rows] == ids + ids
+        for row, question in zip(rows, bench.knowledge.test * 2, strict=True):
+            assert row["gold"] == list(question.answers)
+            assert (row["question"], row["type"]) == (question.text, question.type)
+            assert list(row["seconds"]) == list(STEPS)
+            assert len(row["top_experts"]) == (3 if row["method"] == "poly_prag" else 0)
+        for name in ("vanilla", "poly_prag"):
+            scores = [row["scores"]["f1"] for row in rows if row["method"] == name]
+            assert results["methods"][name]["f1"] == pytest.approx(sum(scores) / len(scores))
+
+    def test_batches_are_as_large_as_configured(self, make_bench, asked):
+        harness(make_bench(*SETTLED, "answering.batch_size=3", trained=False)).run([VANILLA])
+        assert [len(batch) for batch in asked] == [1, 3, 3, 2]  # the first call warms up
+
+    def test_a_second_call_answers_nothing_again(self, make_bench, folder, asked):
+        first = harness(make_bench(*SETTLED)).run([VANILLA, POLY])
+        before = (folder / ANSWERS).read_bytes()
+        asked.clear()
+        second = harness(make_bench(*SETTLED)).run([VANILLA, POLY])
+        assert not asked
+        assert (folder / ANSWERS).read_bytes() == before
+        assert second == first
+
+    @pytest.mark.parametrize("torn", [0, 40])
+    def test_after_a_cut_only_what_is_missing_is_answered(self, make_bench, folder, asked, torn):
+        first = harness(make_bench(*SETTLED, trained=False)).run([VANILLA])
+        lines = (folder / ANSWERS).read_bytes().splitlines(keepends=True)
+        kept = b"".join(lines[:4])
+        (folder / ANSWERS).write_bytes(kept + lines[4][:torn])
+        (folder / RESULTS).unlink()
+        asked.clear()
+        second = harness(make_bench(*SETTLED, trained=False)).run([VANILLA])
+        missing = [json.loads(line)["question_id"] for line in lines[4:]]
+        assert asked[0] == missing[:1]
+        assert [id_ for batch in asked[1:] for id_ in batch] == missing
+        assert (folder / ANSWERS).read_bytes().startswith(kept)
+        assert [row["question_id"] for row in rows_in(folder)] == [json.loads(line)["question_id"] for line in lines]
+        for key in ("n", "f1", "em", "contains", "by_type", "choice"):
+            assert second["methods"]["vanilla"][key] == first["methods"]["vanilla"][key]
+
+    @pytest.mark.parametrize("change", ["answering.max_new_tokens=3", "answering.shots=1"])
+    def test_answers_under_other_settings_are_not_taken_for_these(self, make_bench, folder, asked, change):
+        harness(make_bench(*SETTLED, trained=False)).run([VANILLA])
+        asked.clear()
+        harness(make_bench(*SETTLED, change, trained=False)).run([VANILLA])
+        assert Counter(id_ for batch in asked[1:] for id_ in batch) == Counter(
+            row["question_id"] for row in rows_in(folder)[:8]
+        )
+        assert len(rows_in(folder)) == 16
+
+    def test_other_batches_or_seeds_of_the_bootstrap_do_not_ask_again(self, make_bench, asked):
+        harness(make_bench(*SETTLED, trained=False)).run([VANILLA])
+        asked.clear()
+        harness(make_bench(*SETTLED, "answering.batch_size=8", "evaluation.bootstrap=200", trained=False)).run(
+            [VANILLA]
+        )
+        assert not asked
+
+
+class TestChoices:
+    def test_the_best_setting_on_validation_questions_is_taken(self, make_bench, folder, knows_with_two_shots):
+        bench = make_bench("answering.passages=1", trained=False)
+        results = harness(bench).run([VANILLA, RAG])
+        for name in ("vanilla", "standard_rag"):
+            choice = results["methods"][name]["choice"]
+            assert choice["shots"] == 2
+            assert [(entry["shots"], entry["f1"]) for entry in choice["tried"]] == [(0, 0.0), (2, 1.0), (4, 0.0)]
+            assert results["methods"][name]["f1"] == 1.0
+        recorded = list(json.loads((folder / CHOICES).read_text()).values())
+        assert [(entry["method"], entry["questions"]) for entry in recorded] == [("vanilla", 2), ("standard_rag", 2)]
+
+    def test_it_is_made_once(self, make_bench, folder, monkeypatch):
+        first = harness(make_bench(trained=False)).run([VANILLA])
+        before = (folder / CHOICES).read_bytes()
+
+        def refuse(self, questions, setting):
+            raise AssertionError("asked again")
+
+        monkeypatch.setattr(PromptMethod, "answer", refuse)
+        second = harness(make_bench(trained=False)).run([VANILLA])
+        assert second["methods"]["vanilla"]["choice"] == first["methods"]["vanilla"]["choice"]
+        assert (folder / CHOICES).read_bytes() == before
+
+    def test_validation_questions_are_no_test_questions(self, make_bench, asked, folder):
+        bench = make_bench(trained=False)
+        harness(bench).run([VANILLA])
+        apart = {question.id for question in bench.knowledge.validation}
+        assert len(apart) == 2
+        assert sum(set(batch) <= apart for batch in asked) == 3  # one batch for each number of examples
+        assert not apart & {row["question_id"] for row in rows_in(folder)}
+
+    def test_of_equals_the_first_is_taken(self, make_bench, monkeypatch, knows_with_two_shots):
+        monkeypatch.setattr("polyprag.methods.method.SHOT_CHOICES", (4, 0))
+        choice = harness(make_bench(trained=False)).run([VANILLA])["methods"]["vanilla"]["choice"]
+        assert choice["shots"] == 4
+
+    @pytest.mark.parametrize("override", ["evaluation.choose_questions=0", "data.validation_questions=0"])
+    def test_without_validation_questions_the_first_is_taken(self, make_bench, folder, override):
+        choice = harness(make_bench(override, trained=False)).run([VANILLA])["methods"]["vanilla"]["choice"]
+        assert choice == {"passages": 0, "combine": "sum", "shots": 0}
+        assert not (folder / CHOICES).exists()
+
+
+class TestResults:
+    def test_they_are_returned_and_written(self, make_bench, folder):
+        bench = make_bench(*SETTLED)
+        results = harness(bench).run([VANILLA, POLY])
+        assert json.loads((folder / RESULTS).read_text()) == json.loads(json.dumps(results))
+        assert results["run"]["store"] == bench.store.manifest.digest
+        assert results["data"]["types"] == dict(sorted(Counter(q.type for q in bench.knowledge.test).items()))
+        assert results["data"]["passages"] == 6
+        assert [(entry["a"], entry["b"]) for entry in results["differences"]] == [("vanilla", "poly_prag")]
+        table = (folder / TABLE).read_text()
+        assert "`vanilla`" in table
+        assert "`poly_prag`" in table
+
+    def test_several_calls_merge_by_method(self, make_bench, folder):
+        first = harness(make_bench(*SETTLED)).run([VANILLA])
+        second = harness(make_bench(*SETTLED)).run([RAG, POLY])
+        assert list(second["methods"]) == ["vanilla", "standard_rag", "poly_prag"]
+        assert second["methods"]["vanilla"] == first["methods"]["vanilla"]
+        again = harness(make_bench(*SETTLED)).run([VANILLA])
+        assert again["methods"].keys() == second["methods"].keys()
+        assert json.loads((folder / RESULTS).read_text())["methods"].keys() == second["methods"].keys()
+
+    def test_a_store_trained_anew_makes_earlier_results_void(self, make_bench, train_at_random, tmp_path, asked):
+        bench = make_bench(*SETTLED)
+        harness(bench).run([VANILLA, POLY])
+        train_at_random(bench.config, tmp_path / "run", seed=1)
+        asked.clear()
+        results = harness(make_bench(*SETTLED)).run([POLY])
+        assert list(results["methods"]) == ["poly_prag"]
+        assert sorted(id_ for batch in asked[1:] for id_ in batch) == sorted(q.id for q in bench.knowledge.test)
+        asked.clear()
+        results = harness(make_bench(*SETTLED)).run([VANILLA])
+        assert list(results["methods"]) == ["poly_prag", "vanilla"]
+        assert not asked  # what the base model says does not depend on the store
+
+    def test_a_limit_is_stratified_over_types_and_stated(self, make_bench):
+        results = harness(make_bench(*SETTLED, "data.limit=5", "data.limit_seed=7", trained=False)).run([VANILLA])
+        assert results["data"]["types"] == {"comparison": 2, "one_hop": 3}  # of four and six
+        assert (results["data"]["limit"], results["data"]["limit_seed"]) == (5, 7)
+        by_type = results["methods"]["vanilla"]["by_type"]
+        assert {name: entry["n"] for name, entry in by_type.items()} == {"comparison": 2, "one_hop": 3}
+
+    def test_one_limit_draws_the_same_questions_each_time(self, make_bench, asked, folder):
+        harness(make_bench(*SETTLED, "data.limit=5", trained=False)).run([VANILLA])
+        asked.clear()
+        harness(make_bench(*SETTLED, "data.limit=5", trained=False)).run([VANILLA])
+        assert not asked
+        assert len(rows_in(folder)) == 5
+
+
+class TestRefusals:
+    def test_other_questions_are_refused_before_any_is_answered(self, make_bench, folder, asked):
+        harness(make_bench(*SETTLED, trained=False)).run([VANILLA])
+        before = snapshot(folder)
+        asked.clear()
+        with pytest.raises(DataError, match=r"data\.sha256 .*use another run\.dir, or move") as caught:
+            harness(make_bench(*SETTLED, "data.limit=3", trained=False)).run([RAG])
+        assert "\n" not in str(caught.value)
+        assert not asked
+        assert snapshot(folder) == before
+
+    def test_another_evaluation_folder_takes_them(self, make_bench, folder):
+        harness(make_bench(*SETTLED, trained=False)).run([VANILLA])
+        harness(make_bench(*SETTLED, "data.limit=3", "evaluation.dir=three", trained=False)).run([VANILLA])
+        assert len(rows_in(folder)) == 8
+        assert len(rows_in(folder.parent / "three")) == 3
+
+    def test_a_missing_store_is_refused_before_any_question_is_answered(self, make_bench, folder, asked):
+        with pytest.raises(ConfigError, match="no store there; train one first"):
+            harness(make_bench(*SETTLED, trained=False)).run([VANILLA, POLY])
+        assert not asked
+        assert not folder.exists()
+
+    def test_a_store_of_another_base_model_likewise(self, make_bench, folder, asked, other_model_folder):
+        make_bench(*SETTLED)
+        with pytest.raises(StoreError, match="belongs to base model"):
+            harness(make_bench(*SETTLED, f"base.model={other_model_folder}")).run([VANILLA])
+        assert not asked
+        assert not folder.exists()
+
+    def test_a_control_without_gold_likewise(self, make_bench, folder, asked, library_files, tmp_path):
+        questions = tmp_path / "questions.jsonl"
+        questions.write_text('{"question": "Who?", "answers": ["Mira"]}\n')
+        bench = make_bench(*SETTLED, f"data.questions={questions}")
+        with pytest.raises(DataError, match="has no gold passage in the store; leave the oracle"):
+            harness(bench).run([VANILLA, MethodName.POLY_PRAG_ORACLE])
+        assert not asked
+        assert not folder.exists()
+
+    def test_no_question_at_all(self, make_bench):
+        with pytest.raises(DataError, match=r"no test questions; set data\.questions"):
+            harness(make_bench("data.questions=", "data.train_qas=3", trained=False))
+
+
+def test_a_plan_writes_nothing_and_checks_everything(make_bench, folder, tmp_path):
+    bench = make_bench()
+    before = snapshot(tmp_path)
+    lines = harness(bench).plan([VANILLA, POLY])
+    assert lines[0] == "8 test questions, 2 validation questions to choose on"
+    assert lines[1].startswith("vanilla: 3 settings, such as ")
+    assert lines[2].startswith("poly_prag: 7 settings, such as ")
+    assert snapshot(tmp_path) == before
+    untrained = Workbench(bench.config, bench.knowledge, tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="no store there"):
+        harness(untrained).plan([POLY])

@@ -1,0 +1,261 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from polyprag.config import Config, Loss
+from polyprag.errors import AdapterError, DataError
+from polyprag.experts.base_model import load_base
+from polyprag.knowledge.corpus import load_knowledge
+from polyprag.knowledge.prompts import with_title
+from polyprag.knowledge.records import Knowledge
+from polyprag.methods import adapters
+from polyprag.methods.adapters import FACTS, WEIGHTS, AdapterEncoder
+from polyprag.training.batches import Batch
+
+Made = tuple[AdapterEncoder, Knowledge]
+
+
+def encoder_in(folder: Path, config: Config) -> AdapterEncoder:
+    return AdapterEncoder(load_base(config.base), config, folder)
+
+
+@pytest.fixture
+def made(configure, tmp_path) -> Made:
+    """An encoder with the adapters of the first two passages trained."""
+    config = configure("prag.epochs=2")
+    encoder, knowledge = encoder_in(tmp_path, config), load_knowledge(config.data)
+    encoder.encode(knowledge.passages[:2], knowledge.augmentations)
+    return encoder, knowledge
+
+
+def logits_of(encoder: AdapterEncoder, model: torch.nn.Module | None = None) -> Tensor:
+    tokens = torch.tensor([encoder.writer.question("Where was Mira Tolk born?")])
+    with torch.no_grad():
+        return (model or encoder.model)(tokens).logits
+
+
+def stored(encoder: AdapterEncoder, knowledge: Knowledge, index: int) -> dict[str, Tensor]:
+    return load_file(encoder.path(knowledge.passages[index]) / WEIGHTS)
+
+
+class TestTraining:
+    def test_each_adapter_changes_the_logits(self, made):
+        encoder, knowledge = made
+        plain = logits_of(encoder, load_base(encoder.config.base).model)
+        seen = []
+        for passage in knowledge.passages[:2]:
+            encoder.load_and_merge([passage])
+            seen.append(logits_of(encoder))
+            encoder.unload()
+        assert (seen[0] - plain).abs().max() > 1e-3
+        assert (seen[1] - plain).abs().max() > 1e-3
+        assert (seen[0] - seen[1]).abs().max() > 1e-3
+
+    def test_each_starts_from_the_same_weights_whatever_came_before(self, made, tmp_path):
+        encoder, knowledge = made
+        alone = encoder_in(tmp_path / "alone", encoder.config)
+        alone.encode(knowledge.passages[1:2], knowledge.augmentations)
+        first, second = stored(encoder, knowledge, 1), stored(alone, knowledge, 1)
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+    def test_the_base_model_stays_as_it_was(self, made):
+        encoder, _ = made
+        fresh = dict(load_base(encoder.config.base).model.named_parameters())
+        for name, weight in encoder.model.get_base_model().named_parameters():
+            if "lora_" not in name:
+                assert torch.equal(weight, fresh[name.replace(".base_layer", "")]), name
+
+    def test_one_that_changes_nothing_is_refused_and_not_stored(self, configure, tmp_path):
+        config = configure()
+        config.prag.learning_rate = 0.0
+        encoder, knowledge = encoder_in(tmp_path, config), load_knowledge(config.data)
+        with pytest.raises(
+            AdapterError, match=r"'p0' changes no logit .*; check prag\.targets and prag\.learning_rate"
+        ):
+            encoder.encode(knowledge.passages, knowledge.augmentations)
+        assert not encoder.path(knowledge.passages[0]).exists()
+
+    def test_a_passage_without_pairs_is_refused(self, configure, tmp_path):
+        config = configure()
+        encoder, knowledge = encoder_in(tmp_path, config), load_knowledge(config.data)
+        with pytest.raises(DataError, match="'p0' has no question-answer pairs"):
+            encoder.encode(knowledge.passages[:1], {})
+
+    def test_it_goes_on_where_it_stopped(self, made, monkeypatch):
+        encoder, knowledge = made
+        before = {file: file.stat().st_mtime_ns for file in encoder.folder.rglob("*")}
+        again = encoder_in(encoder.folder.parent.parent, encoder.config)
+        trained = []
+        train = AdapterEncoder.train
+
+        def recorded(self, passage, augmentation):
+            trained.append(passage.id)
+            train(self, passage, augmentation)
+
+        monkeypatch.setattr(AdapterEncoder, "train", recorded)
+        again.encode(knowledge.passages[:3], knowledge.augmentations)
+        again.encode(knowledge.passages[:3], knowledge.augmentations)
+        assert trained == ["p2"]
+        assert {file: file.stat().st_mtime_ns for file in before if file.is_file()} == {
+            file: time for file, time in before.items() if file.is_file()
+        }
+
+    def test_another_recipe_has_a_folder_of_its_own(self, configure, tmp_path):
+        folders = {
+            overrides: encoder_in(tmp_path, configure(*overrides)).folder
+            for overrides in [(), ("prag.rank=3",), ("prag.recipe=default",), ("run.seed=1",), ("prag.epochs=2",)]
+        }
+        assert len(set(folders.values())) == 5
+        assert encoder_in(tmp_path, configure("answering.batch_size=9")).folder == folders[()]
+
+
+class TestSteps:
+    @pytest.fixture
+    def steps(self, monkeypatch) -> list[Batch]:
+        """The batches that training sees from now on."""
+        seen: list[Batch] = []
+        loss = adapters.label_loss
+
+        def recorded(model, batch):
+            seen.append(batch)
+            return loss(model, batch)
+
+        monkeypatch.setattr(adapters, "label_loss", recorded)
+        return seen
+
+    def texts(self, encoder: AdapterEncoder, steps: list[Batch]) -> list[str]:
+        assert all(len(batch.tokens_BT) == 1 for batch in steps)
+        return [encoder.base.tokenizer.decode(batch.tokens_BT[0]) for batch in steps]
+
+    def test_prag_takes_its_five_in_order_in_every_epoch(self, configure, tmp_path, steps):
+        config = configure("prag.epochs=2")
+        knowledge = load_knowledge(config.data)
+        passage = knowledge.passages[0]
+        rewrite = "Arlen saw the birth of Mira Tolk, the maker of glass, in 1867."
+        augmentation = knowledge.augmentations["p0"]
+        augmentation = type(augmentation)("p0", (rewrite, "A second rewrite."), augmentation.qa)
+        encoder = encoder_in(tmp_path, config)
+        encoder.train(passage, augmentation)
+        texts = self.texts(encoder, steps)
+        assert len(texts) == 10
+        assert texts[:5] == texts[5:]
+        contexts = [with_title(passage), f"{passage.title}: {rewrite}"]
+        expected = [(pair, context) for pair in augmentation.qa[:2] for context in contexts]
+        expected.append((augmentation.qa[2], None))
+        for text, (pair, context) in zip(texts, expected, strict=False):
+            assert f"Question: {pair.question}" in text
+            assert text.endswith(f"The answer is {pair.answer}")
+            assert (f"Passage 1: {context}\n" in text) if context else ("Passage" not in text)
+        assert "A second rewrite." not in "".join(texts)
+
+    def test_prag_labels_every_token_but_the_first(self, configure, tmp_path, steps):
+        config = configure()
+        knowledge = load_knowledge(config.data)
+        encoder_in(tmp_path, config).train(knowledge.passages[0], knowledge.augmentations["p0"])
+        assert config.prag.loss is Loss.ALL_TOKENS
+        for batch in steps:
+            assert torch.equal(batch.targets_L, batch.tokens_BT[0, 1:])
+
+    def test_answers_alone_are_labelled_on_request(self, configure, tmp_path, steps):
+        config = configure("prag.loss=answers")
+        knowledge = load_knowledge(config.data)
+        encoder = encoder_in(tmp_path, config)
+        encoder.train(knowledge.passages[0], knowledge.augmentations["p0"])
+        answers = {encoder.base.tokenizer.decode(batch.targets_L).strip() for batch in steps}
+        assert answers == {"Arlen", "1867", "glass"}
+
+    def test_a_larger_batch_takes_several_sequences_a_step(self, configure, tmp_path, steps):
+        config = configure("prag.recipe=default", "prag.batch_size=2")
+        knowledge = load_knowledge(config.data)
+        encoder_in(tmp_path, config).train(knowledge.passages[0], knowledge.augmentations["p0"])
+        assert len(steps) == 4  # three pairs alone, and three with the passage, two at a time
+
+
+class TestMerging:
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_merged_weights_are_the_sum_of_the_adapters_updates(self, made, count):
+        encoder, knowledge = made
+        encoder.load_and_merge(knowledge.passages[:count])
+        merged = logits_of(encoder)
+        by_hand = load_base(encoder.config.base).model
+        layers = dict(by_hand.named_modules())
+        scale = encoder.config.prag.alpha / encoder.config.prag.rank
+        with torch.no_grad():
+            for index in range(count):
+                tensors = stored(encoder, knowledge, index)
+                for name in (name for name in tensors if "lora_A" in name):
+                    layer = layers[name.removeprefix("base_model.model.").partition(".lora_A")[0]]
+                    layer.weight += scale * tensors[name.replace("lora_A", "lora_B")] @ tensors[name]
+        torch.testing.assert_close(merged, logits_of(encoder, by_hand), rtol=1e-4, atol=1e-4)
+
+    def test_the_order_of_passages_does_not_matter(self, made):
+        encoder, knowledge = made
+        found = []
+        for passages in (knowledge.passages[:2], knowledge.passages[1::-1]):
+            encoder.load_and_merge(passages)
+            found.append(logits_of(encoder))
+            encoder.unload()
+        torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-4)
+
+    def test_unloading_leaves_the_logits_bit_for_bit_as_before(self, made):
+        encoder, knowledge = made
+        before = logits_of(encoder)
+        for passages in (knowledge.passages[:2], knowledge.passages[:1], ()):
+            encoder.load_and_merge(passages)
+            encoder.unload()
+            assert torch.equal(logits_of(encoder), before)
+            assert list(encoder.model.peft_config) == [adapters.INITIAL]
+            assert not [name for name, _ in encoder.model.named_parameters() if "passage_" in name or "merged" in name]
+
+    def test_with_no_passage_the_base_model_answers_alone(self, made):
+        encoder, _ = made
+        plain = logits_of(encoder, load_base(encoder.config.base).model)
+        assert not torch.equal(logits_of(encoder), plain)
+        encoder.load_and_merge([])
+        assert torch.equal(logits_of(encoder), plain)
+
+    @pytest.mark.parametrize("damage", ["renamed", "missing", "extra"])
+    def test_weights_that_fit_nothing_are_refused(self, made, damage):
+        encoder, knowledge = made
+        path = encoder.path(knowledge.passages[0])
+        tensors = load_file(path / WEIGHTS)
+        victim = next(name for name in tensors if "up_proj" in name)
+        if damage == "extra":
+            tensors[victim.replace("up_proj", "sideways_proj")] = tensors[victim].clone()
+        else:
+            moved = tensors.pop(victim)
+            tensors |= {victim.replace("up_proj", "sideways_proj"): moved} if damage == "renamed" else {}
+        save_file(tensors, path / WEIGHTS, {"format": "pt"})
+        with pytest.raises(AdapterError, match=r"weights do not fit, such as .*(up|sideways)_proj") as caught:
+            encoder.load_and_merge(knowledge.passages[:2])
+        assert "\n" not in str(caught.value)
+        assert str(path) in str(caught.value)
+
+
+class TestStored:
+    def test_plain_peft_reads_an_adapter(self, made):
+        encoder, knowledge = made
+        encoder.load_and_merge(knowledge.passages[:1])
+        ours = logits_of(encoder)
+        fresh = load_base(encoder.config.base).model
+        plain = PeftModel.from_pretrained(fresh, str(encoder.path(knowledge.passages[0])))
+        torch.testing.assert_close(logits_of(encoder, plain), ours, rtol=1e-4, atol=1e-4)
+
+    def test_facts_and_sizes_are_those_on_disk(self, made):
+        encoder, knowledge = made
+        folders = [encoder.path(passage) for passage in knowledge.passages[:2]]
+        sizes = [sum(file.stat().st_size for file in folder.iterdir()) for folder in folders]
+        assert encoder.mean_bytes() == sum(sizes) / 2
+        seconds = [json.loads((folder / FACTS).read_text())["seconds"] for folder in folders]
+        assert encoder.train_seconds() == pytest.approx(sum(seconds))
+        assert sorted(file.name for file in folders[0].iterdir()) == ["adapter_config.json", WEIGHTS, FACTS]
+
+    def test_nothing_trained_costs_nothing(self, configure, tmp_path):
+        encoder = encoder_in(tmp_path, configure())
+        assert (encoder.mean_bytes(), encoder.train_seconds()) == (0, 0)

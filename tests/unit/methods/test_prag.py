@@ -1,0 +1,106 @@
+import pytest
+import torch
+
+from polyprag.config import MethodName
+from polyprag.knowledge.prompts import with_title
+from polyprag.knowledge.records import Question
+from polyprag.methods.adapters import FACTS
+from polyprag.methods.prag import Prag
+from polyprag.methods.workbench import STEPS, Setting
+
+UNHEARD_OF = Question("x", "Xyzzy?", ("nothing",))
+ONE_PASSAGE = [Setting(passages=1)]
+
+
+def trained_passages(bench) -> set[str]:
+    adapters = {bench.adapters.path(passage).name: passage.id for passage in bench.passages}
+    return {adapters[facts.parent.name] for facts in bench.adapters.folder.glob(f"*/{FACTS}")}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"), [([], [1, 2, 3]), (["answering.passages=2", "answering.shots=4"], [2])]
+)
+def test_it_chooses_the_number_of_passages_alone(make_bench, overrides, expected):
+    for name in (MethodName.PRAG, MethodName.PRAG_COMBINE):
+        options = Prag(name, make_bench(*overrides, trained=False)).options()
+        assert options == [Setting(passages=count) for count in expected]
+
+
+def test_only_what_the_questions_retrieve_is_trained(make_bench):
+    bench = make_bench(trained=False)
+    method = Prag(MethodName.PRAG, bench)
+    questions = [question for question in bench.knowledge.test if question.id in ("q1", "q4", "c2")][:2]
+    method.prepare(questions, ONE_PASSAGE)
+    retrieved = {bench.passages[hits[0].position].id for hits in bench.retrieve(questions, 1)}
+    assert trained_passages(bench) == retrieved
+    method.prepare(questions, [Setting(passages=1), Setting(passages=2)])
+    assert trained_passages(bench) > retrieved
+
+
+def test_adapters_answer_alone_or_with_the_passages_in_the_prompt(make_bench, generations):
+    bench = make_bench(trained=False)
+    questions = bench.knowledge.test[:3]
+    for name in (MethodName.PRAG, MethodName.PRAG_COMBINE):
+        method = Prag(name, bench)
+        method.prepare(questions, [Setting(passages=2)])
+        answered = method.answer(questions, Setting(passages=2))
+        prompts = [prompt for seen in generations for prompt in seen.prompts]
+        generations.clear()
+        for question, one, prompt in zip(questions, answered, prompts, strict=True):
+            assert question.text in prompt
+            assert len(one.retrieved) == 2
+            shown = [with_title(passage) in prompt for passage in bench.passages]
+            expected = one.retrieved if name is MethodName.PRAG_COMBINE else ()
+            assert shown == [passage.id in expected for passage in bench.passages]
+            assert one.top_experts == ()
+            assert list(one.seconds) == list(STEPS)
+            assert one.seconds["route"] == 0
+            assert one.prompt_tokens == len(bench.adapters.base.tokenizer.encode(prompt, add_special_tokens=False))
+
+
+def test_each_question_gets_its_own_weights_whatever_came_before(make_bench):
+    bench = make_bench(trained=False)
+    method = Prag(MethodName.PRAG, bench)
+    questions = bench.knowledge.test
+    method.prepare(questions, ONE_PASSAGE)
+    together = [one.generated for one in method.answer(questions, ONE_PASSAGE[0])]
+    backwards = [one.generated for one in method.answer(questions[::-1], ONE_PASSAGE[0])][::-1]
+    assert together == backwards
+    plain = bench.plain_generator.answer([bench.writer.question(question.text) for question in questions])
+    assert together != plain
+
+
+def test_a_question_that_finds_nothing_is_answered_by_the_base_model(make_bench):
+    bench = make_bench(trained=False)
+    method = Prag(MethodName.PRAG, bench)
+    method.prepare([*bench.knowledge.test[:1], UNHEARD_OF], ONE_PASSAGE)
+    (one,) = method.answer([UNHEARD_OF], Setting(passages=3))
+    assert one.retrieved == ()
+    assert [one.generated] == bench.plain_generator.answer([bench.writer.question(UNHEARD_OF.text)])
+
+
+def test_answering_leaves_the_model_as_it_was(make_bench):
+    bench = make_bench(trained=False)
+    method = Prag(MethodName.PRAG, bench)
+    method.prepare(bench.knowledge.test, ONE_PASSAGE)
+    tokens = torch.tensor([bench.adapters.writer.question("?")])
+    with torch.no_grad():
+        before = bench.adapters.model(tokens).logits
+        method.answer(bench.knowledge.test, ONE_PASSAGE[0])
+        assert torch.equal(bench.adapters.model(tokens).logits, before)
+
+
+def test_both_methods_share_adapters_and_their_costs(make_bench):
+    bench = make_bench(trained=False)
+    prag, combine = Prag(MethodName.PRAG, bench), Prag(MethodName.PRAG_COMBINE, bench)
+    prag.prepare(bench.knowledge.test, ONE_PASSAGE)
+    assert prag.encoder is combine.encoder
+    assert prag.identity == combine.identity == bench.adapters.folder.name
+    assert prag.train_seconds == combine.train_seconds == bench.adapters.train_seconds()
+    texts = sum(len(passage.text.encode()) for passage in bench.passages) / len(bench.passages)
+    assert combine.bytes_per_passage - prag.bytes_per_passage == pytest.approx(texts)
+
+
+def test_another_recipe_has_another_identity(make_bench):
+    first = Prag(MethodName.PRAG, make_bench(trained=False)).identity
+    assert Prag(MethodName.PRAG, make_bench("prag.rank=1", trained=False)).identity != first

@@ -21,15 +21,15 @@ def main(argv: Sequence[str]) -> None:
         print(to_yaml(config), end="")
         return
 
-    from polyprag.answering.retrieval import BM25Retriever
+    from polyprag.answering.retrieval import BM25Retriever, searched
     from polyprag.experts.base_model import load_base
     from polyprag.experts.pool import ExpertPool
     from polyprag.experts.routing import TaskRouter
-    from polyprag.files import current_folder, write_json, write_text
+    from polyprag.files import write_json, write_text
     from polyprag.knowledge.corpus import load_knowledge
     from polyprag.knowledge.prompts import PromptWriter
     from polyprag.knowledge.tasks import build_tasks
-    from polyprag.store import write_store
+    from polyprag.store import is_sound, write_store
     from polyprag.training import trainer as training
     from polyprag.training.checkpoint import Checkpointing, resume_path
     from polyprag.training.datamodule import KnowledgeData
@@ -44,7 +44,9 @@ def main(argv: Sequence[str]) -> None:
     packs = build_tasks(knowledge, config.tasks, PromptWriter(base.tokenizer))
     pool = ExpertPool(base.model, config.experts, config.routing.granularity)
     router = TaskRouter(len(knowledge.passages), pool.groups, config.experts.count, config.routing)
-    retriever = BM25Retriever.build(knowledge.passages)
+    retriever = BM25Retriever.build(
+        searched(knowledge.passages, knowledge.augmentations, config.answering.expand_index)
+    )
 
     tasks = {passage.id: task for task, passage in enumerate(knowledge.passages)}
     neighbours_NM = None
@@ -63,7 +65,7 @@ def main(argv: Sequence[str]) -> None:
         write_text(folder / "config.yaml", to_yaml(config))
         write_json(folder / "environment.json", environment())
     trainer.fit(module, data, ckpt_path=resumed)
-    if trainer.is_global_zero and (checkpoints.trained or not current_folder(folder / "store").exists()):
+    if trainer.is_global_zero and (checkpoints.trained or not is_sound(folder / "store")):
         dtype = base.model.dtype
         write_store(
             folder / "store",

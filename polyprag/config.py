@@ -280,6 +280,9 @@ class AnsweringConfig:
     passages: int = key(
         0, "retrieved passages per question; 0: chosen per method on validation questions", NOT_NEGATIVE
     )
+    expand_index: bool = key(
+        False, "search passages together with their rewrites and training questions (document expansion)"
+    )
     combine: Combine = key(Combine.AUTO, "how passages' gates are combined; auto: chosen on validation questions")
     shots: int = key(
         -1, "short-answer examples in the prompts of untrained methods; -1: chosen on validation questions", Range(-1)

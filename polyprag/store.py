@@ -236,6 +236,15 @@ def verify_store(folder: Path | str) -> None:
         raise StoreError(f"{folder / extra[0]}: does not belong to this store; move it away")
 
 
+def is_sound(folder: Path | str) -> bool:
+    """Whether there is a store that passes `verify_store`."""
+    try:
+        verify_store(folder)
+    except StoreError:
+        return False
+    return True
+
+
 def _read_manifest(folder: Path) -> Manifest:
     """Read and check the manifest by its own checksum, after which its structure is as written."""
     path = folder / MANIFEST

@@ -7,9 +7,10 @@ are not stemmed, because names, dates and titles are what questions about facts 
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -20,7 +21,7 @@ from bm25s.stopwords import STOPWORDS_EN
 
 from polyprag.errors import StoreError
 from polyprag.files import replace_folder
-from polyprag.knowledge.records import Passage
+from polyprag.knowledge.records import Augmentation, Passage
 
 _K1, _B = 1.2, 0.75
 _WORD = re.compile(r"\w+")
@@ -118,6 +119,28 @@ class BM25Retriever:
             found = found[scores_N[found] >= nth_score]
         best = found[np.lexsort((found, -scores_N[found]))][:n]
         return [Hit(int(position), float(scores_N[position])) for position in best]
+
+
+def searched(passages: Sequence[Passage], augmentations: Mapping[str, Augmentation], expand: bool) -> Sequence[Passage]:
+    """The passages as the index sees them.
+
+    Document expansion adds to each passage its rewrites and the questions that it is trained on, as doc2query does
+    with generated questions (arXiv 1904.08375). In a small corpus, where rare words of a question can outweigh the
+    name that it is about, this finds the right passage far more often.
+
+    Args:
+        passages: the corpus.
+        augmentations: by passage id.
+        expand: whether to expand.
+    """
+    if not expand:
+        return passages
+    return [_expanded(passage, augmentations.get(passage.id, Augmentation(passage.id))) for passage in passages]
+
+
+def _expanded(passage: Passage, augmentation: Augmentation) -> Passage:
+    parts = [passage.text, *augmentation.rewrites, *(pair.question for pair in augmentation.qa)]
+    return dataclasses.replace(passage, text="\n".join(parts))
 
 
 def tokenise(text: str) -> list[str]:

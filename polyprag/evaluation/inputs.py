@@ -17,7 +17,14 @@ from polyprag.knowledge.corpus import load_knowledge
 from polyprag.knowledge.records import Knowledge, Question
 from polyprag.store import open_store
 
-FIXED_SECTIONS = ("base.model", "experts.", "routing.granularity", "routing.normalisation", "routing.top_k")
+FIXED_KEYS = (
+    "base.model",
+    "experts.",
+    "routing.granularity",
+    "routing.normalisation",
+    "routing.top_k",
+    "answering.expand_index",
+)
 """Keys that shape the store; an evaluation cannot change them."""
 FREE_SECTIONS = ("data", "answering", "prag", "evaluation", "logging")
 """Sections that a --config file may change for the evaluation of a trained run."""
@@ -43,7 +50,7 @@ def evaluation_config(config_path: Path | None, overrides: Sequence[str]) -> tup
     if config_path is not None:
         config = dataclasses.replace(config, **{name: getattr(asked, name) for name in FREE_SECTIONS})
     validate(config)
-    changed = [key for key in config_difference(trained, config) if key.startswith(FIXED_SECTIONS)]
+    changed = [key for key in config_difference(trained, config) if key.startswith(FIXED_KEYS)]
     if changed:
         raise ConfigError(
             f"{', '.join(changed)}: fixed by the training in {folder}; leave out, or train another run.dir"

@@ -16,6 +16,7 @@ import bitsandbytes as bnb
 import httpx
 import huggingface_hub
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
 from transformers.utils import logging as transformers_logging
@@ -80,8 +81,8 @@ def load_base(config: BaseConfig, device: str = "cpu") -> BaseModel:
             quantization_config=quantisation,
             device_map={"": device},
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = _first_line(error)
         raise ModelError(
             f"base.model={config.model}: cannot load a causal language model from {folder}: {reason}"
         ) from None
@@ -202,8 +203,13 @@ def _hub_snapshot(config: BaseConfig) -> Path:
         httpx.head(huggingface_hub.constants.ENDPOINT, timeout=CONNECT_SECONDS)
         return Path(huggingface_hub.snapshot_download(**wanted))
     except (httpx.HTTPError, huggingface_hub.errors.HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = _first_line(error)
         raise ModelError(
             f"base.model={config.model}: not in the local cache and the hub gives no copy ({reason}); "
             "name a local folder instead"
         ) from None
+
+
+def _first_line(error: Exception) -> str:
+    """What an error says, in one line; its kind if it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -7,12 +7,14 @@ import hashlib
 import json
 import random
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
@@ -55,7 +57,9 @@ class AdapterEncoder:
             target_modules=config.prag.targets,
             task_type="CAUSAL_LM",
         )
-        self.model: Any = get_peft_model(base.model, lora, adapter_name=INITIAL)
+        with warnings.catch_warnings():  # PEFT 0.21 asks transformers 5 by a name that is being retired
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+            self.model: Any = get_peft_model(base.model, lora, adapter_name=INITIAL)
         self.start = {name: tensor.clone() for name, tensor in get_peft_model_state_dict(self.model).items()}
         recipe = _hash(config.prag, self.tasks, config.run.seed, base.fingerprint, config.base.quantisation.value)
         self.folder = folder / "adapters" / recipe[:12]
@@ -74,7 +78,8 @@ class AdapterEncoder:
             DataError: a passage has nothing to train on.
         """
         missing = [passage for passage in passages if not (self.path(passage) / FACTS).exists()]
-        for passage in track(missing, description="PRAG adapters", disable=not missing):
+        console = Console(stderr=True)
+        for passage in track(missing, description="PRAG adapters", console=console, disable=not missing):
             started = time.perf_counter()
             self.train(passage)
             self._save(self.path(passage), time.perf_counter() - started)

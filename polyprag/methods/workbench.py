@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from torch import Tensor
 
 from polyprag.answering.generation import Generated, Generator
-from polyprag.answering.retrieval import BM25Retriever, Hit
+from polyprag.answering.retrieval import BM25Retriever, Hit, searched
 from polyprag.config import Combine, Config
 from polyprag.errors import ConfigError
 from polyprag.experts.base_model import BaseModel, load_base
@@ -111,7 +111,10 @@ class Workbench:
     @cached_property
     def retriever(self) -> BM25Retriever:
         """The index over the corpus: the store's if there is one, else built now."""
-        return BM25Retriever.open(self.store.index_folder) if self.has_store else BM25Retriever.build(self.passages)
+        if self.has_store:
+            return BM25Retriever.open(self.store.index_folder)
+        expand = self.config.answering.expand_index
+        return BM25Retriever.build(searched(self.passages, self.knowledge.augmentations, expand))
 
     @cached_property
     def base(self) -> BaseModel:

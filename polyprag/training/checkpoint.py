@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import signal
 import time
 from pathlib import Path
@@ -42,7 +43,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """
         try:
             return super().load_checkpoint(path, weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
             raise ConfigError(f"--resume {path}: no readable checkpoint ({type(error).__name__})") from None
 
 

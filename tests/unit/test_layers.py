@@ -32,7 +32,7 @@ FILES = {
 
 
 def imports_in(tree: ast.AST, modules: set[str]) -> Iterator[tuple[int, str]]:
-    """Line and module of every import, those inside functions included; `from package import module` names the module."""
+    """Line and module of every import, also inside functions; `from package import module` names the module."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)

@@ -136,7 +136,7 @@ def test_a_row_that_ends_early_counts_its_own_tokens_alone(tiny_base):
     assert (late_answer.text, late_answer.new_tokens) == ("EF", 3)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.permutations(range(len(QUESTIONS))), copies=st.integers(1, 2))
 def test_the_order_and_size_of_a_batch_do_not_matter(tiny_base, order, copies):
     generator = Generator(tiny_base, max_new_tokens=4)

@@ -62,9 +62,10 @@ def test_experts_matter_inside_the_block_only_even_when_it_fails(tiny_base):
     before = logits(tiny_base, tokens_BT)
     pool = build(tiny_base)
     assert torch.equal(logits(tiny_base, tokens_BT), before)
-    with pytest.raises(RuntimeError, match="stop"), pool.gated(random_gates(1, pool.groups)):
+    with pool.gated(random_gates(1, pool.groups)):
         assert (logits(tiny_base, tokens_BT) - before).abs().max() > 0.1
-        raise RuntimeError("stop")
+        with pytest.raises(IndexError), pool.gated(random_gates(1, pool.groups)):
+            logits(tiny_base, torch.tensor([[10_000]]))
     assert torch.equal(logits(tiny_base, tokens_BT), before)
 
 
@@ -139,6 +140,8 @@ def test_gates_repeat_row_by_row_and_refuse_other_batches():
         context.of(0, 3)
 
 
+# the name that all of transformers 5 knows
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable. is deprecated:FutureWarning")
 def test_gradient_checkpointing_recomputes_under_the_same_gates(tiny_base):
     pool = build(tiny_base)
     gates_BGK = random_gates(2, pool.groups).requires_grad_()

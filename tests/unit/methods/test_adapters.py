@@ -12,7 +12,7 @@ from polyprag.errors import AdapterError, DataError
 from polyprag.experts.base_model import load_base
 from polyprag.knowledge.corpus import load_knowledge
 from polyprag.knowledge.prompts import with_title
-from polyprag.knowledge.records import Knowledge
+from polyprag.knowledge.records import Augmentation, Knowledge, QAPair
 from polyprag.methods import adapters
 from polyprag.methods.adapters import FACTS, WEIGHTS, AdapterEncoder
 from polyprag.training.batches import Batch
@@ -20,8 +20,10 @@ from polyprag.training.batches import Batch
 Made = tuple[AdapterEncoder, Knowledge]
 
 
-def encoder_in(folder: Path, config: Config) -> AdapterEncoder:
-    return AdapterEncoder(load_base(config.base), config, folder)
+def encoder_in(folder: Path, config: Config, **changed: Augmentation) -> AdapterEncoder:
+    """An encoder on the library's pairs, some of which a test may change."""
+    pairs = load_knowledge(config.data).augmentations | changed
+    return AdapterEncoder(load_base(config.base), config, folder, pairs)
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def made(configure, tmp_path) -> Made:
     """An encoder with the adapters of the first two passages trained."""
     config = configure("prag.epochs=2")
     encoder, knowledge = encoder_in(tmp_path, config), load_knowledge(config.data)
-    encoder.encode(knowledge.passages[:2], knowledge.augmentations)
+    encoder.encode(knowledge.passages[:2])
     return encoder, knowledge
 
 
@@ -59,7 +61,7 @@ class TestTraining:
     def test_each_starts_from_the_same_weights_whatever_came_before(self, made, tmp_path):
         encoder, knowledge = made
         alone = encoder_in(tmp_path / "alone", encoder.config)
-        alone.encode(knowledge.passages[1:2], knowledge.augmentations)
+        alone.encode(knowledge.passages[1:2])
         first, second = stored(encoder, knowledge, 1), stored(alone, knowledge, 1)
         assert first.keys() == second.keys()
         assert all(torch.equal(first[name], second[name]) for name in first)
@@ -78,14 +80,15 @@ class TestTraining:
         with pytest.raises(
             AdapterError, match=r"'p0' changes no logit .*; check prag\.targets and prag\.learning_rate"
         ):
-            encoder.encode(knowledge.passages, knowledge.augmentations)
+            encoder.encode(knowledge.passages)
         assert not encoder.path(knowledge.passages[0]).exists()
 
     def test_a_passage_without_pairs_is_refused(self, configure, tmp_path):
         config = configure()
-        encoder, knowledge = encoder_in(tmp_path, config), load_knowledge(config.data)
+        encoder, knowledge = encoder_in(tmp_path, config, p0=Augmentation("p0")), load_knowledge(config.data)
         with pytest.raises(DataError, match="'p0' has no question-answer pairs"):
-            encoder.encode(knowledge.passages[:1], {})
+            encoder.encode(knowledge.passages[:1])
+        assert not encoder.folder.exists()
 
     def test_it_goes_on_where_it_stopped(self, made, monkeypatch):
         encoder, knowledge = made
@@ -94,13 +97,13 @@ class TestTraining:
         trained = []
         train = AdapterEncoder.train
 
-        def recorded(self, passage, augmentation):
+        def recorded(self, passage):
             trained.append(passage.id)
-            train(self, passage, augmentation)
+            train(self, passage)
 
         monkeypatch.setattr(AdapterEncoder, "train", recorded)
-        again.encode(knowledge.passages[:3], knowledge.augmentations)
-        again.encode(knowledge.passages[:3], knowledge.augmentations)
+        again.encode(knowledge.passages[:3])
+        again.encode(knowledge.passages[:3])
         assert trained == ["p2"]
         assert {file: file.stat().st_mtime_ns for file in before if file.is_file()} == {
             file: time for file, time in before.items() if file.is_file()
@@ -113,6 +116,15 @@ class TestTraining:
         }
         assert len(set(folders.values())) == 5
         assert encoder_in(tmp_path, configure("answering.batch_size=9")).folder == folders[()]
+
+    def test_an_adapter_of_other_pairs_is_not_taken_for_this_one(self, made, tmp_path):
+        encoder, knowledge = made
+        changed = Augmentation("p0", (), (QAPair("Where was Mira Tolk born?", "Brask"),))
+        other = encoder_in(tmp_path, encoder.config, p0=changed)
+        first, second = knowledge.passages[:2]
+        assert other.identity != encoder.identity
+        assert other.path(first) != encoder.path(first)
+        assert other.path(second) == encoder.path(second)
 
 
 class TestSteps:
@@ -138,16 +150,15 @@ class TestSteps:
         knowledge = load_knowledge(config.data)
         passage = knowledge.passages[0]
         rewrite = "Arlen saw the birth of Mira Tolk, the maker of glass, in 1867."
-        augmentation = knowledge.augmentations["p0"]
-        augmentation = type(augmentation)("p0", (rewrite, "A second rewrite."), augmentation.qa)
-        encoder = encoder_in(tmp_path, config)
-        encoder.train(passage, augmentation)
+        pairs = knowledge.augmentations["p0"].qa
+        encoder = encoder_in(tmp_path, config, p0=Augmentation("p0", (rewrite, "A second rewrite."), pairs))
+        encoder.train(passage)
         texts = self.texts(encoder, steps)
         assert len(texts) == 10
         assert texts[:5] == texts[5:]
         contexts = [with_title(passage), f"{passage.title}: {rewrite}"]
-        expected = [(pair, context) for pair in augmentation.qa[:2] for context in contexts]
-        expected.append((augmentation.qa[2], None))
+        expected = [(pair, context) for pair in pairs[:2] for context in contexts]
+        expected.append((pairs[2], None))
         for text, (pair, context) in zip(texts, expected, strict=False):
             assert f"Question: {pair.question}" in text
             assert text.endswith(f"The answer is {pair.answer}")
@@ -157,7 +168,7 @@ class TestSteps:
     def test_prag_labels_every_token_but_the_first(self, configure, tmp_path, steps):
         config = configure()
         knowledge = load_knowledge(config.data)
-        encoder_in(tmp_path, config).train(knowledge.passages[0], knowledge.augmentations["p0"])
+        encoder_in(tmp_path, config).train(knowledge.passages[0])
         assert config.prag.loss is Loss.ALL_TOKENS
         for batch in steps:
             assert torch.equal(batch.targets_L, batch.tokens_BT[0, 1:])
@@ -166,14 +177,14 @@ class TestSteps:
         config = configure("prag.loss=answers")
         knowledge = load_knowledge(config.data)
         encoder = encoder_in(tmp_path, config)
-        encoder.train(knowledge.passages[0], knowledge.augmentations["p0"])
+        encoder.train(knowledge.passages[0])
         answers = {encoder.base.tokenizer.decode(batch.targets_L).strip() for batch in steps}
         assert answers == {"Arlen", "1867", "glass"}
 
     def test_a_larger_batch_takes_several_sequences_a_step(self, configure, tmp_path, steps):
         config = configure("prag.recipe=default", "prag.batch_size=2")
         knowledge = load_knowledge(config.data)
-        encoder_in(tmp_path, config).train(knowledge.passages[0], knowledge.augmentations["p0"])
+        encoder_in(tmp_path, config).train(knowledge.passages[0])
         assert len(steps) == 4  # three pairs alone, and three with the passage, two at a time
 
 
@@ -239,6 +250,7 @@ class TestMerging:
 
 
 class TestStored:
+    @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")  # PEFT 0.21 asks transformers 5 by its old name
     def test_plain_peft_reads_an_adapter(self, made):
         encoder, knowledge = made
         encoder.load_and_merge(knowledge.passages[:1])

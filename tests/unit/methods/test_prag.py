@@ -17,6 +17,11 @@ def trained_passages(bench) -> set[str]:
     return {adapters[facts.parent.name] for facts in bench.adapters.folder.glob(f"*/{FACTS}")}
 
 
+def comparisons(bench) -> list[Question]:
+    """The questions that name two passages."""
+    return [question for question in bench.knowledge.test if question.type == "comparison"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"), [([], [1, 2, 3]), (["answering.passages=2", "answering.shots=4"], [2])]
 )
@@ -29,17 +34,17 @@ def test_it_chooses_the_number_of_passages_alone(make_bench, overrides, expected
 def test_only_what_the_questions_retrieve_is_trained(make_bench):
     bench = make_bench(trained=False)
     method = Prag(MethodName.PRAG, bench)
-    questions = [question for question in bench.knowledge.test if question.id in ("q1", "q4", "c2")][:2]
+    questions = comparisons(bench)[:1]
     method.prepare(questions, ONE_PASSAGE)
-    retrieved = {bench.passages[hits[0].position].id for hits in bench.retrieve(questions, 1)}
-    assert trained_passages(bench) == retrieved
+    ((best,),) = bench.retrieve(questions, 1)
+    assert trained_passages(bench) == {bench.passages[best.position].id}
     method.prepare(questions, [Setting(passages=1), Setting(passages=2)])
-    assert trained_passages(bench) > retrieved
+    assert trained_passages(bench) == set(questions[0].passage_ids)
 
 
 def test_adapters_answer_alone_or_with_the_passages_in_the_prompt(make_bench, generations):
     bench = make_bench(trained=False)
-    questions = bench.knowledge.test[:3]
+    questions = comparisons(bench)
     for name in (MethodName.PRAG, MethodName.PRAG_COMBINE):
         method = Prag(name, bench)
         method.prepare(questions, [Setting(passages=2)])
@@ -95,10 +100,12 @@ def test_both_methods_share_adapters_and_their_costs(make_bench):
     prag, combine = Prag(MethodName.PRAG, bench), Prag(MethodName.PRAG_COMBINE, bench)
     prag.prepare(bench.knowledge.test, ONE_PASSAGE)
     assert prag.encoder is combine.encoder
-    assert prag.identity == combine.identity == bench.adapters.folder.name
+    assert prag.identity == combine.identity == bench.adapters.identity
     assert prag.train_seconds == combine.train_seconds == bench.adapters.train_seconds()
-    texts = sum(len(passage.text.encode()) for passage in bench.passages) / len(bench.passages)
+    texts = sum(len(f"{passage.title}{passage.text}".encode()) for passage in bench.passages) / len(bench.passages)
     assert combine.bytes_per_passage - prag.bytes_per_passage == pytest.approx(texts)
+    index = prag.bytes_per_passage - bench.adapters.mean_bytes()
+    assert index == pytest.approx(bench.index_bytes_per_passage)
 
 
 def test_another_recipe_has_another_identity(make_bench):

@@ -99,10 +99,21 @@ def test_a_question_that_finds_nothing_is_asked_without_passages(make_bench, gen
     assert with_rag.generated == without.generated
 
 
-def test_they_need_no_store_and_store_nothing(make_bench, tmp_path):
+def test_they_need_no_store_and_write_nothing(make_bench, tmp_path):
     bench = make_bench(trained=False)
     method = PromptMethod(MethodName.STANDARD_RAG, bench)
+    method.check(bench.knowledge.test)
     method.prepare(bench.knowledge.test, method.options())
     method.answer(bench.knowledge.test, Setting(passages=1))
-    assert (method.identity, method.bytes_per_passage, method.train_seconds) == ("", 0.0, 0.0)
+    assert (method.identity, method.train_seconds) == ("", 0.0)
     assert not (tmp_path / "run").exists()
+
+
+def test_standard_rag_stores_texts_and_index_and_vanilla_nothing(make_bench, tmp_path):
+    bench = make_bench(trained=False)
+    bench.retriever.save(tmp_path / "index")
+    index = sum(path.stat().st_size for path in (tmp_path / "index").iterdir())
+    texts = sum(len(passage.title.encode()) + len(passage.text.encode()) for passage in bench.passages)
+    expected = (index + texts) / len(bench.passages)
+    assert PromptMethod(MethodName.STANDARD_RAG, bench).bytes_per_passage == pytest.approx(expected)
+    assert PromptMethod(MethodName.VANILLA, bench).bytes_per_passage == 0

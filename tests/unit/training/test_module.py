@@ -1,0 +1,207 @@
+"""Shapes: B rows, G routed groups, K experts, M neighbours."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from polyprag.config import Config, Quantisation, WandbMode
+from polyprag.errors import TrainingError
+from polyprag.experts.base_model import BaseModel
+from polyprag.experts.pool import ExpertPool
+from polyprag.experts.routing import TaskRouter
+from polyprag.knowledge.prompts import PromptWriter
+from polyprag.knowledge.records import Knowledge
+from polyprag.knowledge.tasks import Pack, build_tasks
+from polyprag.training import module as module_file
+from polyprag.training.batches import Batch, collate
+from polyprag.training.checkpoint import Checkpointing
+from polyprag.training.datamodule import KnowledgeData
+from polyprag.training.module import PoolModule
+from polyprag.training.trainer import build_trainer
+
+
+@pytest.fixture
+def config(tiny_config) -> Config:
+    config = Config(base=tiny_config)
+    config.experts.count, config.experts.rank = 4, 2
+    config.routing.init = 1.0
+    config.training.epochs, config.training.batch_tokens = 2, 300
+    config.training.accelerator = "cpu"
+    config.answering.max_new_tokens = 3
+    config.logging.wandb = WandbMode.DISABLED
+    assert config.base.quantisation is Quantisation.NONE
+    return config
+
+
+class Training:
+    """What `train.py` builds, on the tiny model and three passages."""
+
+    def __init__(
+        self, base: BaseModel, knowledge: Knowledge, config: Config, neighbours: Sequence[Sequence[int]] | None = None
+    ) -> None:
+        torch.manual_seed(0)
+        self.config = config
+        self.packs = build_tasks(knowledge, config.tasks, PromptWriter(base.tokenizer))
+        self.pool = ExpertPool(base.model, config.experts, config.routing.granularity)
+        for layer in self.pool.layers.values():
+            nn.init.normal_(layer.B, std=0.1)
+        self.router = TaskRouter(3, self.pool.groups, config.experts.count, config.routing)
+        tasks = {passage.id: task for task, passage in enumerate(knowledge.passages)}
+        neighbours_NM = None if neighbours is None else torch.tensor(neighbours)
+        self.module = PoolModule(base, self.pool, self.router, config, tasks, neighbours_NM)
+        self.data = KnowledgeData(self.packs, knowledge.validation, config, base.tokenizer.pad_token_id)
+
+    def trainer(self, folder: Path) -> pl.Trainer:
+        return build_trainer(self.config, folder, self.data, Checkpointing(folder / "checkpoints", 60))
+
+    def gradients(self, *batches: Batch) -> dict[str, Tensor]:
+        """Gradients of the batches' mean loss, added up batch by batch."""
+        for parameter in self.module.parameters():
+            parameter.grad = None
+        for batch in batches:
+            loss, _ = self.module(batch)
+            (loss / len(batches)).backward()
+            self.module.on_after_backward()
+        named = {name: parameter.grad for name, parameter in self.module.named_parameters()}
+        return {name: grad.to_dense() if grad.is_sparse else grad for name, grad in named.items()}
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: tensor.clone() for name, tensor in self.module.state_dict().items()}
+
+
+def assert_close(ours: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
+    assert ours.keys() == expected.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], expected[name], rtol=tolerance, atol=tolerance)
+
+
+def two_with_as_many_labels(packs: Sequence[Pack]) -> tuple[Pack, Pack]:
+    return next(
+        (one, other) for one in packs for other in packs if one.task < other.task and len(one.targets) == len(other.targets)
+    )  # fmt: skip
+
+
+def test_two_accumulated_batches_equal_one_of_both(tiny_base, tiny_knowledge, config):
+    training = Training(tiny_base, tiny_knowledge, config)
+    one, other = two_with_as_many_labels(training.packs)
+    apart = training.gradients(collate([one], 0), collate([other], 0))
+    together = training.gradients(collate([one, other], 0))
+    assert any(grad.abs().max() > 1e-4 for grad in together.values())
+    assert_close(apart, together, 1e-6)
+
+
+def test_gradient_checkpointing_changes_no_gradient(tiny_base, tiny_knowledge, config):
+    training = Training(tiny_base, tiny_knowledge, config)
+    batch = collate(training.packs[:4], 0)
+    plain = training.gradients(batch)
+    calls = []
+    next(iter(training.pool.layers.values())).register_forward_hook(lambda *_: calls.append(1))
+    tiny_base.model._activation_checkpointing_enable({"use_reentrant": False})
+    config.training.gradient_checkpointing = True
+    training.module.on_train_start()
+    assert_close(training.gradients(batch), plain, 1e-6)
+    assert len(calls) == 2
+    training.module.on_validation_start()
+    assert not tiny_base.model.training
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable. is deprecated:FutureWarning")
+def test_training_learns_and_answers_validation_questions(tiny_base, tiny_knowledge, config, tmp_path, checkpointing):
+    config.training.gradient_checkpointing = checkpointing
+    config.training.learning_rate, config.training.epochs = 0.02, 6
+    training = Training(tiny_base, tiny_knowledge, config)
+    batch = collate(training.packs, 0)
+    before = float(training.module(batch)[0].detach())
+    frozen = {name: tensor.clone() for name, tensor in tiny_base.model.named_parameters() if not tensor.requires_grad}
+    trainer = training.trainer(tmp_path)
+    trainer.fit(training.module, training.data)
+    after = float(training.module.eval()(batch)[0].detach())
+    assert after < 0.5 * before
+    assert all(torch.equal(tiny_base.model.get_parameter(name), tensor) for name, tensor in frozen.items())
+    assert [sample.question for sample in training.module.samples] == [q.text for q in tiny_knowledge.validation]
+    assert {"train/loss", "train/gradient_norm", "val/f1", "routing/entropy"} <= trainer.logged_metrics.keys()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_before_any_weight_changes(
+    tiny_base, tiny_knowledge, config, tmp_path, monkeypatch, value
+):
+    training = Training(tiny_base, tiny_knowledge, config)
+    true_loss, seen = module_file.label_loss, []
+
+    def broken_at_the_third(model: object, batch: Batch) -> Tensor:
+        seen.append((training.weights(), sorted(set(batch.tasks_B.tolist()))))
+        return true_loss(model, batch) * (value if len(seen) == 3 else 1.0)
+
+    monkeypatch.setattr(module_file, "label_loss", broken_at_the_third)
+    with pytest.raises(
+        TrainingError, match=rf"the loss is {value} at step 2, .*lower training\.learning_rate"
+    ) as caught:
+        training.trainer(tmp_path).fit(training.module, training.data)
+    assert len(str(caught.value).splitlines()) == 1
+    weights, passages = seen[-1]
+    assert f"passages {passages};" in str(caught.value)
+    assert not torch.equal(weights["router.rows.weight"], seen[0][0]["router.rows.weight"])
+    after = training.weights()
+    assert all(torch.equal(after[name], tensor) for name, tensor in weights.items())
+
+
+def test_a_checkpoint_holds_what_is_learned_and_the_configuration(tiny_base, tiny_knowledge, config):
+    training = Training(tiny_base, tiny_knowledge, config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in training.module.state_dict().items()}
+    layers = len(training.pool.layers)
+    assert shapes.keys() == {"router.rows.weight", *(f"experts.{index}" for index in range(2 * layers))}
+    checkpoint: dict[str, str] = {}
+    training.module.on_save_checkpoint(checkpoint)
+    assert "count: 4" in checkpoint["polyprag_config"]
+
+
+def test_clipping_bounds_the_experts_and_leaves_rows_alone(tiny_base, tiny_knowledge, config, tmp_path, monkeypatch):
+    config.training.clip, config.training.max_steps = 1e-3, 1
+    training = Training(tiny_base, tiny_knowledge, config)
+    norms = []
+
+    def look(*_: object) -> None:
+        norms.append(torch.stack([parameter.grad.norm() for parameter in training.module.experts]).norm())
+        norms.append(training.router.rows.weight.grad.coalesce().values().norm())
+
+    monkeypatch.setattr(training.module, "on_before_zero_grad", look)
+    training.trainer(tmp_path).fit(training.module, training.data)
+    experts, rows = norms[-2:]
+    assert float(experts) == pytest.approx(1e-3, rel=1e-2)
+    assert float(rows) > 2e-3
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_share_of_rows_merges_the_gates_of_similar_passages(tiny_base, tiny_knowledge, config, share):
+    config.routing.merge_in_training = share
+    training = Training(tiny_base, tiny_knowledge, config, neighbours=[[1], [0], [0]])
+    all_NGK = training.router.all_gates()
+    gates_BGK = training.module.gates(torch.tensor([2, 0]))
+    expected = all_NGK[[2, 0]] + (all_NGK[[0, 1]] if share else 0)
+    torch.testing.assert_close(gates_BGK, expected)
+
+
+def test_about_the_asked_share_of_rows_is_merged(tiny_base, tiny_knowledge, config):
+    config.routing.merge_in_training = 0.25
+    training = Training(tiny_base, tiny_knowledge, config, neighbours=[[1], [0], [0]])
+    with torch.no_grad():
+        mass_B = training.module.gates(torch.zeros(2000, dtype=torch.long)).sum(-1).mean(-1)
+    assert float((mass_B > 1.5).float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_validation_uses_the_gates_of_the_gold_passage(tiny_base, tiny_knowledge, config, monkeypatch):
+    training = Training(tiny_base, tiny_knowledge, config)
+    seen = []
+    answer = training.module.generator.answer
+    monkeypatch.setattr(
+        training.module.generator, "answer", lambda ids, gates: seen.append(gates) or answer(ids, gates)
+    )
+    monkeypatch.setattr(training.module, "log", lambda *_, **__: None)
+    training.module.validation_step(list(reversed(tiny_knowledge.validation)), 0)
+    torch.testing.assert_close(seen[0], training.router.all_gates()[[2, 1, 0]])

@@ -27,9 +27,9 @@ from polyprag.knowledge.records import Knowledge
 from polyprag.methods.adapters import AdapterEncoder
 from polyprag.metrics import score
 
-LEARNING_RATES = (3e-4, 1e-3, 3e-3)
+LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 BATCH_SIZES = (2, 6)
-PASSAGES = 5
+PASSAGES = 4
 
 
 def own_adapter_f1(config: Config, knowledge: Knowledge) -> tuple[float, int]:

@@ -68,6 +68,12 @@ class KnowledgeData(pl.LightningDataModule):
             world=world,
         )
 
+    def steps(self) -> int:
+        """Optimiser steps over all passes, or `training.max_steps` where that is fewer."""
+        training = self.config.training
+        steps = -(-len(self.sampler()) // training.accumulate)
+        return steps if training.max_steps < 0 else min(steps, training.max_steps)
+
     def collated(self, indices: Sequence[int]) -> Batch:
         """One batch of chosen packs."""
         return collate([self.packs[index] for index in indices], self.pad)

@@ -26,6 +26,7 @@ from polyprag.knowledge.prompts import PromptWriter
 from polyprag.knowledge.records import Question
 from polyprag.metrics import score
 from polyprag.training.batches import Batch
+from polyprag.training.datamodule import KnowledgeData
 from polyprag.training.optimisation import PoolOptimizer, warmup_and_decay
 
 
@@ -144,11 +145,15 @@ class PoolModule(pl.LightningModule):
         self.log("val/em", sum(marks.em for marks in scores) / size, batch_size=size, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        """Two speeds of learning under one schedule."""
+        """Two speeds of learning under one schedule.
+
+        Lightning's own estimate of the steps would open the loader before a checkpoint can rewind it.
+        """
         training = self.config.training
         optimizer = PoolOptimizer(self.experts, self.router.parameters(), training)
-        steps = int(self.trainer.estimated_stepping_batches)
-        scheduler = warmup_and_decay(optimizer, training.warmup, steps)
+        data = self.trainer.datamodule
+        assert isinstance(data, KnowledgeData)
+        scheduler = warmup_and_decay(optimizer, training.warmup, data.steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(

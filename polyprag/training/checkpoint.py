@@ -85,12 +85,14 @@ class Checkpointing(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save when it is time or when asked to stop.
+        """Save when it is time or when asked to stop, but not while gradients are being added up: they are not saved.
 
         Raises:
             Interrupted: a signal came; the checkpoint is written.
         """
         self.trained = True
+        if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
+            return
         if self.signum:
             trainer.save_checkpoint(self.path)
             raise Interrupted(self.signum, f"stopped at step {trainer.global_step}; go on with --resume auto")

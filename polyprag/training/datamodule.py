@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader
 
 from polyprag.config import Config
@@ -81,13 +82,28 @@ class KnowledgeData(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Pack]:
         """Batches over all passes."""
         collated = partial(collate, pad=self.pad)
-        return ResumableLoader(self.packs, batch_sampler=self.sampler(), collate_fn=collated)  # type: ignore[arg-type]
+        return ResumableLoader(
+            self.packs,  # type: ignore[arg-type]
+            batch_sampler=self.sampler(),
+            collate_fn=collated,
+            generator=_own_generator(),
+        )
 
     def val_dataloader(self) -> DataLoader[Question]:
         """Validation questions in the batch size of answering."""
         size = self.config.answering.batch_size
-        return DataLoader(self.validation, batch_size=size, collate_fn=list)  # type: ignore[arg-type]
+        return DataLoader(
+            self.validation,  # type: ignore[arg-type]
+            batch_size=size,
+            collate_fn=list,
+            generator=_own_generator(),
+        )
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
         """Move tensors; questions stay as they are."""
         return batch.to(device) if isinstance(batch, Batch) else batch
+
+
+def _own_generator() -> torch.Generator:
+    """What a loader draws a seed from each time it starts; with the global one, a resumed run would draw once more."""
+    return torch.Generator()

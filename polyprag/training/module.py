@@ -151,7 +151,7 @@ class PoolModule(pl.LightningModule):
         """
         training = self.config.training
         optimizer = PoolOptimizer(self.experts, self.router.parameters(), training)
-        data = self.trainer.datamodule
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, KnowledgeData)
         scheduler = warmup_and_decay(optimizer, training.warmup, data.steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

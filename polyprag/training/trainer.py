@@ -157,7 +157,7 @@ def measure_sizes(module: PoolModule, data: KnowledgeData, pool: ExpertPool, rou
         packs=len(data.packs),
         tokens_per_pass=tokens,
         labels_per_pass=sum(len(pack.targets) for pack in data.packs),
-        steps=-(-len(batches) // data.config.training.accumulate),
+        steps=data.steps(),
         trainable_parameters=parameters,
         store_bytes=bytes_each * parameters + 2 * tokens,
         seconds=tokens * data.config.training.epochs / tokens_per_second,

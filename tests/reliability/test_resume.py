@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import pickle
 import signal
 import subprocess
 import sys
@@ -212,7 +213,9 @@ def test_what_does_not_touch_the_weights_may_change(train, stop_after, tmp_path)
     assert train(tmp_path / "run", *changes, "--resume", "auto") == 0
 
 
-@pytest.mark.parametrize("damage", ["empty", "one byte", "half", "last byte lost", "text", "foreign", "missing"])
+@pytest.mark.parametrize(
+    "damage", ["empty", "one byte", "half", "last byte lost", "text", "pickle", "foreign", "missing"]
+)
 def test_a_damaged_checkpoint_is_refused_in_one_line(train, stop_after, tmp_path, capsys, damage):
     path = tmp_path / "run" / "checkpoints" / LAST
     stop_after(2)
@@ -225,6 +228,7 @@ def test_a_damaged_checkpoint_is_refused_in_one_line(train, stop_after, tmp_path
         "half": content[: len(content) // 2],
         "last byte lost": content[:-1],
         "text": b"no checkpoint at all\n",
+        "pickle": pickle.dumps(Path("no", "tensors"), protocol=2),
     }
     if damage == "foreign":
         torch.save({"state_dict": {}}, path)

@@ -16,7 +16,7 @@ from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter
 from polyprag.knowledge.prompts import PromptWriter
 from polyprag.knowledge.records import Knowledge
-from polyprag.knowledge.tasks import Pack, build_tasks
+from polyprag.knowledge.tasks import build_tasks
 from polyprag.training import module as module_file
 from polyprag.training.batches import Batch, collate
 from polyprag.training.checkpoint import Checkpointing

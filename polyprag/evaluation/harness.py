@@ -36,7 +36,7 @@ from polyprag.methods.workbench import Answered, Setting, Workbench
 from polyprag.metrics import score
 
 ANSWERS, CHOICES, RESULTS, TABLE = "answers.jsonl", "choices.json", "results.json", "table.md"
-SHARED_KEYS = ("base.", "answering.max_new_tokens")
+SHARED_KEYS = ("base.", "answering.max_new_tokens", "answering.expand_index")
 """Configuration on which every method's answers depend."""
 
 
@@ -102,8 +102,7 @@ class Harness:
         options = method.options()
         if len(options) == 1 or not self.validation:
             return dataclasses.asdict(options[0]), options[0]
-        path = self.folder / CHOICES
-        known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        known = self._read_json(CHOICES)
         key = self._identity(method, repr((options, self.validation)))
         if key not in known:
             method.prepare(self.validation, options)
@@ -112,7 +111,7 @@ class Harness:
                 for option in track(options, description=f"{method.name}: choosing", console=self.console)
             ]
             known[key] = {"method": method.name, "tried": tried, "questions": len(self.validation)}
-            write_json(path, known)
+            write_json(self.folder / CHOICES, known)
         tried = known[key]["tried"]
         best = max(range(len(options)), key=lambda at: (tried[at]["f1"], -at))
         return {**dataclasses.asdict(options[best]), "tried": tried}, options[best]
@@ -170,11 +169,23 @@ class Harness:
 
     def _existing(self) -> Results | None:
         """The results of earlier calls, unless the run was trained anew since."""
-        path = self.folder / RESULTS
-        if not path.exists():
+        existing = self._read_json(RESULTS)
+        if not existing or existing.get("run", {}).get("store") != self._store_digest():
             return None
-        existing = cast(Results, json.loads(path.read_text()))
-        return existing if existing["run"].get("store") == self._store_digest() else None
+        return cast(Results, existing)
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        """A JSON object of the evaluation's folder, empty when there is no such file."""
+        path = self.folder / name
+        if not path.exists():
+            return {}
+        try:
+            content = json.loads(path.read_text())
+        except ValueError as error:
+            raise DataError(f"{path}: not valid JSON ({error}); delete the file, its answers are kept") from None
+        if not isinstance(content, dict):
+            raise DataError(f"{path}: not a JSON object; delete the file, its answers are kept")
+        return content
 
     def _store_digest(self) -> str:
         return self.bench.store.manifest.digest if self.bench.has_store else ""

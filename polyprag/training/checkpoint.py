@@ -7,7 +7,6 @@ import pickle
 import signal
 import time
 from pathlib import Path
-from pickle import UnpicklingError
 from types import FrameType
 from typing import Any
 

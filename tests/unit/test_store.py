@@ -8,7 +8,7 @@ import torch
 from polyprag.answering.retrieval import BM25Retriever
 from polyprag.errors import StoreError
 from polyprag.knowledge.records import Passage
-from polyprag.store import MANIFEST, Store, open_store, verify_store, write_store
+from polyprag.store import MANIFEST, Store, is_sound, open_store, verify_store, write_store
 
 PASSAGES = [Passage("a", "T", " one\n"), Passage("b", "", "zwei \u2028 Wörter"), Passage("c", "", "three")]
 POOL = {"layer.A": torch.arange(12.0).reshape(4, 3), "layer.B": torch.ones(5, 4, dtype=torch.bfloat16)}
@@ -147,3 +147,11 @@ def test_what_does_not_belong_together_is_our_bug(tmp_path):
     with pytest.raises(AssertionError):
         write(tmp_path / "s", group_names=["g0"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_is_sound_until_a_byte_changes(folder, tmp_path):
+    assert is_sound(folder)
+    assert not is_sound(tmp_path / "none")
+    path = folder / "pool.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\xff")
+    assert not is_sound(folder)

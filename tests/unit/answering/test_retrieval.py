@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyprag.answering.retrieval import BM25Retriever, Hit, tokenise
+from polyprag.answering.retrieval import BM25Retriever, Hit, searched, tokenise
 from polyprag.errors import StoreError
-from polyprag.knowledge.records import Passage
+from polyprag.knowledge.records import Augmentation, Passage, QAPair
 
 WORDS = ["alder", "birch", "cedar", "x", "7", "the", "of", "!"]
 TEXTS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=8).map(" ".join)
@@ -110,3 +110,16 @@ def test_a_missing_or_damaged_index_is_refused(tmp_path):
         (tmp_path / "bm25" / victim).write_bytes(b"garbage")
         with pytest.raises(StoreError, match="cannot be opened as BM25 index"):
             BM25Retriever.open(tmp_path / "bm25")
+
+
+def test_document_expansion_finds_passages_by_what_is_trained_on_them():
+    passages = passages_of("Ada came from Oslo", "Ben came from Rome")
+    augmentations = {
+        "p1": Augmentation("p1", ("Rome is where Ben grew up",), (QAPair("Whose cradle stood there?", "B"),))
+    }
+    plain = BM25Retriever.build(searched(passages, augmentations, expand=False))
+    expanded = BM25Retriever.build(searched(passages, augmentations, expand=True))
+    for query in ("Who grew up where?", "a cradle"):
+        assert plain.search([query], 1) == [[]]
+        assert positions(expanded.search([query], 1)[0]) == [1]
+    assert "cradle" not in passages[1].text

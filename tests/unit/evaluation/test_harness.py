@@ -233,6 +233,16 @@ class TestRefusals:
         assert not asked
         assert snapshot(folder) == before
 
+    @pytest.mark.parametrize("name", ["results.json", "choices.json"])
+    @pytest.mark.parametrize("content", ["{", "[]"])
+    def test_damaged_files_are_refused_by_name(self, make_bench, folder, name, content):
+        bench = make_bench("methods=[standard_rag]")
+        path = bench.folder / bench.config.evaluation.dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        with pytest.raises(DataError, match=name):
+            harness(bench).run([MethodName.STANDARD_RAG])
+
     def test_another_evaluation_folder_takes_them(self, make_bench, folder):
         harness(make_bench(*SETTLED, trained=False)).run([VANILLA])
         harness(make_bench(*SETTLED, "data.limit=3", "evaluation.dir=three", trained=False)).run([VANILLA])

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from polyprag.cli import guarded
+from polyprag.errors import Interrupted
 from polyprag.store import open_store, verify_store
 from polyprag.training.checkpoint import LAST, AtomicCheckpointIO, Checkpointing
 
@@ -172,16 +173,23 @@ def test_nothing_to_resume_means_to_begin(train, tmp_path):
     assert checkpoint(tmp_path / "run")["global_step"] == 2
 
 
-def test_a_timed_checkpoint_is_as_good_as_the_last(train, stop_after, tmp_path):
-    """After a kill without warning, training goes on from the last checkpoint that was due."""
+def test_after_a_kill_training_goes_on_from_the_last_checkpoint_that_was_due(train, tmp_path, monkeypatch):
     assert train(tmp_path / "whole") == 0
-    stop_after(4)
-    assert train(tmp_path / "killed") == 143
-    before = checkpoint(tmp_path / "killed")
-    (tmp_path / "elsewhere.ckpt").write_bytes((tmp_path / "killed" / "checkpoints" / LAST).read_bytes())
-    stop_after(1000)
-    assert train(tmp_path / "new", "--resume", str(tmp_path / "elsewhere.ckpt")) == 0
-    assert before["global_step"] < checkpoint(tmp_path / "new")["global_step"]
+    original = Checkpointing.on_train_batch_end
+
+    def killed_later(self: Checkpointing, trainer: Any, *arguments: Any) -> None:
+        if trainer.global_step == 6:
+            raise Interrupted(signal.SIGKILL, "killed without a chance to save")
+        self.saved_at = 0.0 if trainer.global_step == 4 else time.monotonic()
+        original(self, trainer, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Checkpointing, "on_train_batch_end", killed_later)
+        assert train(tmp_path / "killed", "training.checkpoint_minutes=0.001") == 128 + signal.SIGKILL
+    assert checkpoint(tmp_path / "killed")["global_step"] == 4
+
+    moved = (tmp_path / "killed" / "checkpoints" / LAST).rename(tmp_path / "moved.ckpt")
+    assert train(tmp_path / "new", "--resume", str(moved)) == 0
     assert differences(learned(tmp_path / "new"), learned(tmp_path / "whole")) == []
 
 

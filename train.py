@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from polyprag.cli import environment, guarded, parse_call, run_directory
+from polyprag.cli import Call, environment, guarded, parse_call, run_directory
+from polyprag.config import Config
 from polyprag.config_checks import validate
 from polyprag.config_loading import load_config, to_yaml
 
@@ -13,14 +15,24 @@ VERBS = ("pool",)
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parse, build, fit, write the store."""
+    """Parse the call, settle the configuration, train."""
     call = parse_call(argv, "train.py", VERBS, __doc__ or "", resumable=True)
     config = load_config(call.config_path, call.overrides)
     validate(config)
     if call.print_config:
         print(to_yaml(config), end="")
         return
+    train_pool(config, run_directory(config, call.config_path), call)
 
+
+def train_pool(config: Config, folder: Path, call: Call) -> None:
+    """Build the parts, fit them, write the store.
+
+    Args:
+        config: the whole configuration, validated.
+        folder: the run's folder.
+        call: whether to resume, or to tell sizes only.
+    """
     from polyprag.answering.retrieval import BM25Retriever, searched
     from polyprag.experts.base_model import load_base
     from polyprag.experts.pool import ExpertPool
@@ -35,7 +47,6 @@ def main(argv: Sequence[str]) -> None:
     from polyprag.training.datamodule import KnowledgeData
     from polyprag.training.module import PoolModule
 
-    folder = run_directory(config, call.config_path)
     training.prepare_process(config.run)
     knowledge = load_knowledge(config.data)
     resumed = resume_path(call.resume, folder / "checkpoints", config)

@@ -31,6 +31,7 @@ SETTING = Setting(passages=3)
 
 
 def main(argv: Sequence[str]) -> None:
+    """Answer in alternating rounds and print medians and ratios."""
     call = parse_call(argv or ["--config", "configs/demo.yaml"], "answering.py", ("bench",), __doc__ or "")
     config, folder = evaluation_config(call.config_path, call.overrides)
     prepare_process(config.run)

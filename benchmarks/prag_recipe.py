@@ -48,6 +48,7 @@ def own_adapter_f1(config: Config, knowledge: Knowledge) -> tuple[float, int]:
 
 
 def main(argv: Sequence[str]) -> None:
+    """Try the grid and print a line for each recipe."""
     call = parse_call(argv, "prag_recipe.py", ("tune",), __doc__ or "")
     config = load_config(call.config_path, call.overrides)
     config.data.world.validation_questions = 10_000

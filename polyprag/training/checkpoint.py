@@ -21,8 +21,20 @@ from polyprag.errors import ConfigError, Interrupted
 from polyprag.files import write_bytes
 
 LAST = "last.ckpt"
-MAY_DIFFER = ("run.dir", "run.threads", "logging.", "evaluation.", "answering.", "prag.", "training.checkpoint_minutes")
-"""Keys that a resumed run may change, since the weights do not depend on them."""
+MAY_DIFFER = (
+    "run.dir",
+    "run.threads",
+    "logging.",
+    "evaluation.",
+    "answering.passages",
+    "answering.combine",
+    "answering.shots",
+    "answering.max_new_tokens",
+    "answering.batch_size",
+    "prag.",
+    "training.checkpoint_minutes",
+)
+"""Keys that a resumed run may change, since neither weights nor store depend on them."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

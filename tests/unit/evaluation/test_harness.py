@@ -236,12 +236,12 @@ class TestRefusals:
     @pytest.mark.parametrize("name", ["results.json", "choices.json"])
     @pytest.mark.parametrize("content", ["{", "[]"])
     def test_damaged_files_are_refused_by_name(self, make_bench, folder, name, content):
-        bench = make_bench("methods=[standard_rag]")
+        bench = make_bench(trained=False)
         path = bench.folder / bench.config.evaluation.dir / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         with pytest.raises(DataError, match=name):
-            harness(bench).run([MethodName.STANDARD_RAG])
+            harness(bench).run([VANILLA])
 
     def test_another_evaluation_folder_takes_them(self, make_bench, folder):
         harness(make_bench(*SETTLED, trained=False)).run([VANILLA])

@@ -113,8 +113,14 @@ class Checkpointing(pl.Callback):
             self.saved_at = time.monotonic()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the final state."""
+        """Save the final state, and heed a signal that came in the last validation.
+
+        Raises:
+            Interrupted: a signal came; the checkpoint is written, the store is not.
+        """
         trainer.save_checkpoint(self.path)
+        if self.signum:
+            raise Interrupted(self.signum, "stopped after the last step; write the store with --resume auto")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Give the signals back."""

@@ -108,16 +108,23 @@ def keep_differentiable(model: nn.Module) -> None:
 
 
 def fingerprint(model: Any) -> str:
-    """A hash (16 hex digits) of the architecture and of those weights that quantisation leaves alone."""
+    """A hash (16 hex digits) of the architecture and of those weights that quantisation leaves alone.
+
+    Weights are compared in bfloat16, so that a model loaded in float32 or in bfloat16 is the same model.
+    """
     config = model.config
     shape = [config.model_type, config.vocab_size, config.hidden_size, config.num_hidden_layers]
     digest = hashlib.sha256(repr(shape).encode())
     for name, parameter in sorted(model.named_parameters()):
         if "norm" in name:
-            digest.update(name.encode() + parameter.detach().float().cpu().numpy().tobytes())
-    rows = model.get_input_embeddings().weight.detach()[:256].float().cpu()
-    digest.update(rows.numpy().tobytes())
+            digest.update(name.encode() + _bytes_of(parameter))
+    digest.update(_bytes_of(model.get_input_embeddings().weight[:256]))
     return digest.hexdigest()[:16]
+
+
+def _bytes_of(weight: torch.Tensor) -> bytes:
+    content: bytes = weight.detach().to(torch.bfloat16).float().cpu().numpy().tobytes()
+    return content
 
 
 def locate(config: BaseConfig) -> Path:

@@ -61,6 +61,14 @@ def test_a_fingerprint_tells_weights_apart_and_ignores_quantisation(tiny_base, t
     assert len(tiny_base.fingerprint) == 16
 
 
+def test_a_fingerprint_ignores_the_number_type_of_computation(tiny_model_folder):
+    configs = [
+        BaseConfig(str(tiny_model_folder), Quantisation.NONE, dtype) for dtype in (Dtype.FLOAT32, Dtype.BFLOAT16)
+    ]
+    full, half = map(load_base, configs)
+    assert full.fingerprint == half.fingerprint
+
+
 def test_a_tokenizer_without_padding_pads_with_the_end_of_sequence(model_copy):
     tokenizer = AutoTokenizer.from_pretrained(model_copy)
     tokenizer.pad_token = None

@@ -3,7 +3,9 @@
 Run as: python benchmarks/answering.py [--config FILE] [key=value …]
 
 Takes the run folder of a trained configuration (configs/demo.yaml by default; `make demo` trains it). All methods
-answer the same questions in alternating rounds; medians over the rounds are compared.
+answer the same questions in alternating rounds; medians over the rounds are compared. Answers end where the model ends
+them (trained methods stop early, the bare base model often runs to `answering.max_new_tokens`), so the ratios are those
+of use, not of equal output length.
 """
 
 from __future__ import annotations

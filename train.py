@@ -5,11 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from polyprag.cli import Call, environment, guarded, parse_call, run_directory
 from polyprag.config import Config
 from polyprag.config_checks import validate
 from polyprag.config_loading import load_config, to_yaml
+
+if TYPE_CHECKING:  # heavy imports wait until a call is understood, so that --help is instant
+    from polyprag.answering.retrieval import BM25Retriever
+    from polyprag.knowledge.records import Knowledge
+    from polyprag.training.module import PoolModule
 
 VERBS = ("pool",)
 
@@ -41,7 +47,7 @@ def train_pool(config: Config, folder: Path, call: Call) -> None:
     from polyprag.knowledge.corpus import load_knowledge
     from polyprag.knowledge.prompts import PromptWriter
     from polyprag.knowledge.tasks import build_tasks
-    from polyprag.store import is_sound, write_store
+    from polyprag.store import is_sound
     from polyprag.training import trainer as training
     from polyprag.training.checkpoint import Checkpointing, resume_path
     from polyprag.training.datamodule import KnowledgeData
@@ -77,20 +83,31 @@ def train_pool(config: Config, folder: Path, call: Call) -> None:
         write_json(folder / "environment.json", environment())
     trainer.fit(module, data, ckpt_path=resumed)
     if trainer.is_global_zero and (checkpoints.trained or not is_sound(folder / "store")):
-        dtype = base.model.dtype
-        write_store(
-            folder / "store",
-            config_yaml=to_yaml(config),
-            base_name=base.name,
-            base_fingerprint=base.fingerprint,
-            pool={name: tensor.to(dtype) for name, tensor in pool.state().items()},
-            rows_NGK=router.logits().to(dtype),
-            group_names=pool.group_names,
-            passages=knowledge.passages,
-            retriever=retriever,
-            training={"seconds": checkpoints.train_seconds, "steps": trainer.global_step},
-        )
+        facts = {"seconds": checkpoints.train_seconds, "steps": trainer.global_step}
+        save(folder / "store", module, knowledge, retriever, facts)
     print(f"the store is {folder / 'store'}; next: python evaluate.py run.dir={folder}")
+
+
+def save(
+    folder: Path, module: PoolModule, knowledge: Knowledge, retriever: BM25Retriever, facts: dict[str, float]
+) -> None:
+    """Write the store, its tensors in the base model's number type."""
+    from polyprag.store import write_store
+
+    base, pool, router = module.base, module.pool, module.router
+    dtype = base.model.dtype
+    write_store(
+        folder,
+        config_yaml=to_yaml(module.config),
+        base_name=base.name,
+        base_fingerprint=base.fingerprint,
+        pool={name: tensor.to(dtype) for name, tensor in pool.state().items()},
+        rows_NGK=router.logits().to(dtype),
+        group_names=pool.group_names,
+        passages=knowledge.passages,
+        retriever=retriever,
+        training=facts,
+    )
 
 
 if __name__ == "__main__":

@@ -1,42 +1,71 @@
-"""Answer the test questions by every method, score the answers, and print one table."""
+"""Answer the test questions by every method, score the answers, and print one table; or look into one question."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from polyprag.cli import guarded, parse_call
+from polyprag.cli import Call, guarded, parse_call
 from polyprag.config_loading import to_yaml
 
-VERBS = ("run",)
+if TYPE_CHECKING:
+    from polyprag.methods.workbench import Workbench
+
+# Heavy imports wait until a call is understood, so that --help is instant.
+
+VERBS = ("run", "inspect")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parse, open the store, run the methods, report."""
+    """Parse the call, settle the configuration, open the run, do what the verb says."""
     call = parse_call(argv, "evaluate.py", VERBS, __doc__ or "")
-    from polyprag.evaluation.inputs import evaluation_config, evaluation_knowledge
+    from polyprag.runs import run_config, run_knowledge
 
-    config, folder = evaluation_config(call.config_path, call.overrides)
+    config, folder = run_config(call.config_path, call.overrides)
     if call.print_config:
         print(to_yaml(config), end="")
         return
 
-    from rich.console import Console
-
-    from polyprag.evaluation.harness import Harness
-    from polyprag.evaluation.report import print_report
     from polyprag.methods.workbench import Workbench
     from polyprag.training.trainer import prepare_process
 
     prepare_process(config.run)
-    bench = Workbench(config, evaluation_knowledge(config, folder), folder)
+    bench = Workbench(config, run_knowledge(config, folder), folder)
+    return {"run": compare, "inspect": look_inside}[call.verb](bench, call)
+
+
+def compare(bench: Workbench, call: Call) -> None:
+    """Run the methods, report."""
+    from rich.console import Console
+
+    from polyprag.evaluation.harness import Harness
+    from polyprag.evaluation.report import print_report
+    from polyprag.evaluation.tracking import log_results
+
+    config = bench.config
     harness = Harness(bench, Console(stderr=True))
     if call.dry_run:
         print("\n".join(harness.plan(config.evaluation.methods)))
         return
     results = harness.run(config.evaluation.methods)
     print_report(results, Console())
+    log_results(results, config, bench.folder)
     print(f"answers, results and this table: {harness.folder}")
+
+
+def look_inside(bench: Workbench, call: Call) -> None:
+    """Show what led to the answers to one question; nothing is written."""
+    from rich.console import Console
+
+    from polyprag.evaluation.inspection import asked, inspect, routings
+    from polyprag.evaluation.inspection_report import print_inspection
+
+    text = bench.config.evaluation.question
+    if call.dry_run:
+        print("\n".join(method.name for method in routings(bench, asked(bench, text))))
+        return
+    print_inspection(inspect(bench, text), Console())
 
 
 if __name__ == "__main__":

@@ -1,34 +1,41 @@
-"""Train a pool of LoRA experts and a task router on a corpus, and write the knowledge store."""
+"""Train a pool of LoRA experts and a task router on a corpus and write the knowledge store; a query router; sweeps."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from polyprag.cli import Call, environment, guarded, parse_call, run_directory
 from polyprag.config import Config
 from polyprag.config_checks import validate
 from polyprag.config_loading import load_config, to_yaml
 
-if TYPE_CHECKING:  # heavy imports wait until a call is understood, so that --help is instant
-    from polyprag.answering.retrieval import BM25Retriever
-    from polyprag.knowledge.records import Knowledge
-    from polyprag.training.module import PoolModule
+# Heavy imports wait until a call is understood, so that --help is instant.
 
-VERBS = ("pool",)
+
+VERBS = ("pool", "router", "controls", "sweep")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parse the call, settle the configuration, train."""
+    """Parse the call, settle the configuration, do what the verb says."""
     call = parse_call(argv, "train.py", VERBS, __doc__ or "", resumable=True)
-    config = load_config(call.config_path, call.overrides)
-    validate(config)
+    if call.verb == "sweep":
+        from polyprag.sweeps.sweep import run_sweep
+
+        return run_sweep(call, programs=Path(__file__).parent)
+    if call.verb == "pool":
+        config = load_config(call.config_path, call.overrides)
+        validate(config)
+        folder = run_directory(config, call.config_path)
+    else:
+        from polyprag.runs import run_config
+
+        config, folder = run_config(call.config_path, call.overrides)
     if call.print_config:
-        print(to_yaml(config), end="")
-        return
-    train_pool(config, run_directory(config, call.config_path), call)
+        return print(to_yaml(config), end="")
+    stage = {"pool": train_pool, "router": train_query_router, "controls": train_controls}[call.verb]
+    return stage(config, folder, call)
 
 
 def train_pool(config: Config, folder: Path, call: Call) -> None:
@@ -52,6 +59,8 @@ def train_pool(config: Config, folder: Path, call: Call) -> None:
     from polyprag.training.checkpoint import Checkpointing, resume_path
     from polyprag.training.datamodule import KnowledgeData
     from polyprag.training.module import PoolModule
+    from polyprag.training.router_stage import check_router, train_router
+    from polyprag.training.saving import save_store
 
     training.prepare_process(config.run)
     knowledge = load_knowledge(config.data)
@@ -66,12 +75,12 @@ def train_pool(config: Config, folder: Path, call: Call) -> None:
     )
 
     tasks = {passage.id: task for task, passage in enumerate(knowledge.passages)}
-    neighbours_NM = None
-    if config.routing.merge_in_training:
-        neighbours_NM = training.similar_passages(retriever, knowledge.passages, config.routing.merge_passages - 1)
+    neighbours_NM = training.similar_passages(retriever, knowledge.passages, config.routing)
     module = PoolModule(base, pool, router, config, tasks, neighbours_NM)
     validation = training.validation_of(knowledge.validation, tasks, config.training.validation_questions)
     data = KnowledgeData(packs, validation, config, base.tokenizer.pad_token_id)
+    if config.router.after_pool:
+        check_router(config, base, knowledge)
 
     if call.dry_run:
         print("\n".join(training.measure_sizes(module, data, pool, router).lines()))
@@ -84,30 +93,26 @@ def train_pool(config: Config, folder: Path, call: Call) -> None:
     trainer.fit(module, data, ckpt_path=resumed)
     if trainer.is_global_zero and (checkpoints.trained or not is_sound(folder / "store")):
         facts = {"seconds": checkpoints.train_seconds, "steps": trainer.global_step}
-        save(folder / "store", module, knowledge, retriever, facts)
-    print(f"the store is {folder / 'store'}; next: python evaluate.py run.dir={folder}")
+        save_store(folder / "store", module, knowledge, retriever, facts)
+    if trainer.is_global_zero and config.router.after_pool:
+        train_router(config, folder, "auto" if call.resume else None, base=base, pool=pool)
+    usage = "" if folder.parent.name == "controls" else f"; next: python evaluate.py run.dir={folder}"
+    print(f"the store is {folder / 'store'}{usage}")
 
 
-def save(
-    folder: Path, module: PoolModule, knowledge: Knowledge, retriever: BM25Retriever, facts: dict[str, float]
-) -> None:
-    """Write the store, its tensors in the base model's number type."""
-    from polyprag.store import write_store
+def train_query_router(config: Config, folder: Path, call: Call) -> None:
+    """Train the query router of a run that has its pool."""
+    from polyprag.training.router_stage import train_router
 
-    base, pool, router = module.base, module.pool, module.router
-    dtype = base.model.dtype
-    write_store(
-        folder,
-        config_yaml=to_yaml(module.config),
-        base_name=base.name,
-        base_fingerprint=base.fingerprint,
-        pool={name: tensor.to(dtype) for name, tensor in pool.state().items()},
-        rows_NGK=router.logits().to(dtype),
-        group_names=pool.group_names,
-        passages=knowledge.passages,
-        retriever=retriever,
-        training=facts,
-    )
+    train_router(config, folder, call.resume, dry_run=call.dry_run)
+
+
+def train_controls(config: Config, folder: Path, call: Call) -> None:
+    """Train the controls that a run is held against, each as a run of its own below it."""
+    from polyprag.training.controls import CONTROLS, control_config, control_folder
+
+    for name, control in [(name, control_config(config, name)) for name in CONTROLS]:
+        train_pool(control, control_folder(folder, name), call)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from polyprag.config import Config
 from polyprag.config_keys import SEE, shown, suggestion
 from polyprag.errors import ConfigError, Interrupted, PolyPragError
 
-SHORTHANDS = {"methods": "evaluation.methods"}
+SHORTHANDS = {"methods": "evaluation.methods", "question": "evaluation.question"}
 """Keys that may be written short on the command line."""
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "pytorch-lightning", "numpy")
@@ -181,9 +181,14 @@ def _parser(program: str, verbs: tuple[str, ...], description: str, resumable: b
 def _examples(program: str, resumable: bool) -> str:
     call = f"  python {program} --config configs/demo.yaml"
     last = (
-        f"{call} --resume auto" if resumable else f"  python {program} run.dir=runs/demo 'methods=[vanilla,poly_prag]'"
+        [f"{call} --resume auto"]
+        if resumable
+        else [
+            f"  python {program} run.dir=runs/demo 'methods=[vanilla,poly_prag]'",
+            f"  python {program} inspect run.dir=runs/demo question='Where was … born?'",
+        ]
     )
-    lines = ["examples:", call, f"{call} run.dir=runs/mine run.seed=1", last, ""]
+    lines = ["examples:", call, f"{call} run.dir=runs/mine run.seed=1", *last, ""]
     return "\n".join([*lines, f"{SEE}; configs/default.yaml shows them with their defaults."])
 
 

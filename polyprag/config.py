@@ -133,9 +133,45 @@ class MethodName(StrEnum):
     PRAG_COMBINE = "prag_combine"
     POLY_PRAG = "poly_prag"
     POLY_PRAG_COMBINE = "poly_prag_combine"
+    POLY_PRAG_QUERY = "poly_prag_query"
+    POLY_PRAG_QUERY_COMBINE = "poly_prag_query_combine"
+    POLY_PRAG_HYBRID = "poly_prag_hybrid"
+    POLY_PRAG_HYBRID_COMBINE = "poly_prag_hybrid_combine"
+    GLOBAL_LORA = "global_lora"
+    FORMAT_LORA = "format_lora"
     POLY_PRAG_ORACLE = "poly_prag_oracle"
+    POLY_PRAG_ORACLE_COMBINE = "poly_prag_oracle_combine"
     POLY_PRAG_UNIFORM = "poly_prag_uniform"
+    POLY_PRAG_UNIFORM_COMBINE = "poly_prag_uniform_combine"
+    POLY_PRAG_AVERAGE = "poly_prag_average"
+    POLY_PRAG_AVERAGE_COMBINE = "poly_prag_average_combine"
     POLY_PRAG_SHUFFLED = "poly_prag_shuffled"
+    POLY_PRAG_SHUFFLED_COMBINE = "poly_prag_shuffled_combine"
+    POLY_PRAG_RANDOM = "poly_prag_random"
+    POLY_PRAG_RANDOM_COMBINE = "poly_prag_random_combine"
+
+
+DEFAULT_METHODS = (
+    *(MethodName.VANILLA, MethodName.STANDARD_RAG, MethodName.PRAG, MethodName.PRAG_COMBINE),
+    *(MethodName.POLY_PRAG, MethodName.POLY_PRAG_COMBINE, MethodName.POLY_PRAG_QUERY, MethodName.POLY_PRAG_HYBRID),
+    *(MethodName.POLY_PRAG_ORACLE, MethodName.POLY_PRAG_UNIFORM, MethodName.POLY_PRAG_SHUFFLED),
+    MethodName.POLY_PRAG_RANDOM,
+)
+"""What needs no training beyond `python train.py`."""
+
+
+class RouterDesign(StrEnum):
+    """How the query router turns a question into gates."""
+
+    ATTENTION = "attention"
+    MLP = "mlp"
+
+
+class AbstainTo(StrEnum):
+    """What answers a question whose routing is not trusted."""
+
+    BASE = "base"
+    STANDARD_RAG = "standard_rag"
 
 
 class WandbMode(StrEnum):
@@ -183,6 +219,7 @@ class DataConfig:
     train_qas: int = key(
         3, "pairs of each passage that are trained on, where passages carry their own pairs", NOT_NEGATIVE
     )
+    skip_passages: int = key(0, "passages to leave out at the beginning of the corpus (jsonl only)", NOT_NEGATIVE)
     max_passages: int = key(0, "use only the first passages of the corpus; 0 means all", NOT_NEGATIVE)
     limit: int = key(0, "number of test questions, drawn stratified over question types; 0 means all", NOT_NEGATIVE)
     limit_seed: int = key(0, "seed of that draw and of the validation split", SEED)
@@ -213,6 +250,10 @@ class ExpertsConfig:
     composition: Composition = key(Composition.SUM, "sum: gated sum of B A; factor: (gated sum of B)(gated sum of A)")
     targets: list[str] = key(["gate_proj", "up_proj", "down_proj"], "names of the linear layers that carry experts")
     first_layer: int = key(0, "first transformer block that carries experts, counted from 0", NOT_NEGATIVE)
+    shared: int = key(0, "rank of an expert beside the pool that speaks under all gates; 0 means none", NOT_NEGATIVE)
+    orthogonality: float = key(
+        0.0, "weight of the penalty on experts that are not orthogonal to the shared one", NOT_NEGATIVE
+    )
 
 
 @dataclass
@@ -231,6 +272,16 @@ class RoutingConfig:
         0.0, "share of training rows whose gates are merged with those of similar passages", SHARE
     )
     merge_passages: int = key(3, "passages merged in such a row, its own included", ONE_OR_MORE)
+    load_balance: float = key(0.0, "weight of the loss that spreads a batch's gates over all experts", NOT_NEGATIVE)
+    entropy: float = key(0.0, "weight of the loss that makes each passage's gates concentrate", NOT_NEGATIVE)
+    z_loss: float = key(0.0, "weight of the loss that keeps task logits small", NOT_NEGATIVE)
+    reseed_below: float = key(
+        0.0,
+        "share of balanced use below which an expert is dead and seeded anew (with top_k: if no passage chooses it); "
+        "0 turns that off",
+        SHARE,
+    )
+    reseed_every: int = key(100, "optimiser steps between two looks for dead experts", ONE_OR_MORE)
 
 
 @dataclass
@@ -274,6 +325,35 @@ class TrainingConfig:
 
 
 @dataclass
+class RouterConfig:
+    """The query router: from a question to gates, without retrieval."""
+
+    after_pool: bool = key(True, "train the query router right after the pool, in the same call")
+    design: RouterDesign = key(
+        RouterDesign.ATTENTION, "attention over passage keys, or mlp from the question straight to gates"
+    )
+    encoder: str = key("", "sentence-transformers model that represents questions; empty: the frozen base model")
+    layers: int = key(
+        0, "first transformer blocks of the base that represent a question; 0: its token embeddings, -1: all", Range(-1)
+    )
+    steps: int = key(150, "steps that distil the task rows from questions", ONE_OR_MORE)
+    batch_size: int = key(256, "questions of such a step", ONE_OR_MORE)
+    learning_rate: float = key(1e-3, "learning rate of the projection, or of the mlp", POSITIVE)
+    token_learning_rate: float = key(0.03, "learning rate of the token weights", NOT_NEGATIVE)
+    token_dropout: float = key(0.2, "share of a question's tokens left out in training", Range(0, 1, open_high=True))
+    identity: float = key(0.1, "weight of the projection's squared distance from the identity", NOT_NEGATIVE)
+    sentences: bool = key(True, "also learn from the sentences of passages and rewrites, as if they were questions")
+    hidden: int = key(512, "hidden units of the mlp", ONE_OR_MORE)
+    lm_steps: int = key(0, "steps of fine-tuning through the language-model loss, with the pool frozen", NOT_NEGATIVE)
+    lm_batch_size: int = key(16, "training questions of such a step", ONE_OR_MORE)
+    lm_learning_rate: float = key(3e-4, "learning rate of everything in these steps", POSITIVE)
+    validate_every: int = key(25, "steps between looks at held-back questions; the best state is kept", ONE_OR_MORE)
+    held_back: float = key(
+        0.1, "share of training questions held back where no validation question names its passage", SHARE
+    )
+
+
+@dataclass
 class AnsweringConfig:
     """From a question to an answer; shared by all methods."""
 
@@ -284,6 +364,12 @@ class AnsweringConfig:
         False, "search passages together with their rewrites and training questions (document expansion)"
     )
     combine: Combine = key(Combine.AUTO, "how passages' gates are combined; auto: chosen on validation questions")
+    abstain_below: float = key(
+        0.0, "margin between the first two passages below which a routing is not trusted; 0 trusts all", SHARE
+    )
+    abstain_to: AbstainTo = key(
+        AbstainTo.BASE, "what answers then: the base model alone, or standard_rag, without examples"
+    )
     shots: int = key(
         -1, "short-answer examples in the prompts of untrained methods; -1: chosen on validation questions", Range(-1)
     )
@@ -306,24 +392,38 @@ class PragConfig:
 
 
 @dataclass
+class ControlsConfig:
+    """Controls without routing, trained by `python train.py controls`."""
+
+    outside: str = key(
+        "", "JSON lines of passages with pairs that are not in the corpus, for format_lora; empty: what is left over"
+    )
+    passages: int = key(20, "most of these passages that format_lora is trained on", ONE_OR_MORE)
+
+
+@dataclass
 class EvaluationConfig:
     """What is compared, and how it is judged."""
 
-    methods: list[MethodName] = key(list(MethodName), "methods to run, in the order of the table")
+    methods: list[MethodName] = key(list(DEFAULT_METHODS), "methods to run, in the order of the table")
     dir: str = key("evaluation", "folder within the run for answers and results; another one for other questions")
     bootstrap: int = key(10000, "resamples behind each 95 % interval", Range(100))
-    seed: int = key(0, "seed of the bootstrap and of the shuffled gates", SEED)
+    seed: int = key(0, "seed of the bootstrap and of the shuffled and random gates", SEED)
     choose_questions: int = key(
         40, "validation questions on which choices left open are made; 0 takes defaults", NOT_NEGATIVE
     )
+    question: str = key("", "the question that `evaluate.py inspect` looks into; `question=` for short")
 
 
 @dataclass
 class LoggingConfig:
     """Where training curves go; CSV is always written."""
 
-    wandb: WandbMode = key(WandbMode.AUTO, "auto: online when WANDB_API_KEY is set, else offline; or disabled")
+    wandb: WandbMode = key(
+        WandbMode.AUTO, "auto: online when WANDB_API_KEY is set or under `wandb agent`, else offline; or disabled"
+    )
     project: str = key("polyprag", "Weights & Biases project")
+    group: str = key("", "Weights & Biases group; a sweep puts its own name here")
     every_steps: int = key(5, "steps between logged points", ONE_OR_MORE)
 
 
@@ -338,7 +438,9 @@ class Config:
     routing: RoutingConfig = section(RoutingConfig, "the task router")
     tasks: TasksConfig = section(TasksConfig, "training sequences")
     training: TrainingConfig = section(TrainingConfig, "the joint training")
+    router: RouterConfig = section(RouterConfig, "the query router, trained after the pool")
     answering: AnsweringConfig = section(AnsweringConfig, "from question to answer")
     prag: PragConfig = section(PragConfig, "the one-to-one baseline")
+    controls: ControlsConfig = section(ControlsConfig, "controls without routing")
     evaluation: EvaluationConfig = section(EvaluationConfig, "comparison and judgement")
     logging: LoggingConfig = section(LoggingConfig, "training curves")

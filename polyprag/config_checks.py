@@ -30,6 +30,7 @@ def validate(config: Config) -> None:
     _check_presence(config)
     _check_data(config)
     _check_routing(config)
+    _check_experts(config)
     if config.training.max_steps == 0:
         raise _refusal("training.max_steps", 0, "which trains nothing; use 1 or more, or -1 for no limit")
 
@@ -78,6 +79,24 @@ def _check_routing(config: Config) -> None:
     if routing.merge_in_training > 0 and routing.merge_passages == 1:
         reason = "which merges a row with itself; use 2 or more, or routing.merge_in_training=0"
         raise _refusal("routing.merge_passages", 1, reason)
+    choices = {
+        "routing.load_balance": routing.load_balance,
+        "routing.entropy": routing.entropy,
+        "routing.reseed_below": routing.reseed_below,
+    }
+    for name, value in choices.items():
+        if value > 0 and count == 1:
+            raise _refusal(name, value, "but experts.count is 1, which leaves no choice; use 0")
+    if routing.entropy > 0 and routing.top_k == 1:
+        reason = "but routing.top_k is 1, which leaves one gate of 1; use routing.entropy=0"
+        raise _refusal("routing.entropy", routing.entropy, reason)
+
+
+def _check_experts(config: Config) -> None:
+    experts = config.experts
+    if experts.orthogonality > 0 and experts.shared == 0:
+        reason = "but experts.shared is 0, so there is no expert to be orthogonal to; set its rank, or use 0"
+        raise _refusal("experts.orthogonality", experts.orthogonality, reason)
 
 
 def _refusal(name: str, value: object, reason: str) -> ConfigError:

@@ -25,6 +25,10 @@ class TrainingError(PolyPragError):
     """Training cannot go on, for instance because the loss is not finite."""
 
 
+class SweepError(PolyPragError):
+    """A sweep cannot start, or some of its runs have failed."""
+
+
 class AdapterError(PolyPragError):
     """A one-to-one adapter does not fit its model or changes nothing."""
 

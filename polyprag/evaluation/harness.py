@@ -78,8 +78,9 @@ class Harness:
         merged = self._merged(self._existing(), results, answers)
         for method in self._checked(names):
             choice, setting = self.choose(method)
-            answers[method.name] = self.answers(method, setting)
-            results[method.name] = self._summary(method, answers[method.name], choice)
+            name = method.name.value
+            answers[name] = self.answers(method, setting)
+            results[name] = self._summary(method, answers[name], choice)
             merged = self._merged(merged, results, answers)
             write_json(self.folder / RESULTS, merged)
             write_text(self.folder / TABLE, to_markdown(merged))
@@ -232,4 +233,8 @@ def _scored(name: MethodName, question: Question, answered: Answered) -> Answer:
         prompt_tokens=answered.prompt_tokens,
         new_tokens=answered.generated.new_tokens,
         seconds=answered.seconds,
+        own_first=answered.retrieved[0] in question.passage_ids
+        if answered.retrieved and question.passage_ids
+        else None,
+        confidence=answered.confidence,
     )

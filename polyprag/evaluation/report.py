@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal, cast
 
 from rich import box
 from rich.console import Console
@@ -12,14 +13,15 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from polyprag.evaluation.results import Difference, MethodResult, Results
+from polyprag.evaluation.results import Difference, MethodResult, Results, TypeResult
 
-# Methods that are no competitors but show what the others owe to routing.
-CONTROL_SUFFIXES = ("_oracle", "_uniform", "_shuffled")
+# Methods that are no competitors but show what the others owe to routing and to answer format.
+CONTROL_SUFFIXES = ("_oracle", "_uniform", "_average", "_shuffled", "_random", "_lora")
 
 _NONE = "–"
+_ALL = "all"
 _COLUMNS = 100
-_NAME_WIDTH = 22
+_NAME_WIDTH = 26
 _HEAD_WIDTH = 13
 _MAIN_HEAD = (
     *("method", "n", "F1", "95 %\ninterval", "EM", "contains"),
@@ -61,16 +63,21 @@ class Grid:
 
 def results_tables(results: Results) -> tuple[Table, ...]:
     """Tables for a terminal of 100 columns: all methods, F1 by question type, differences; empty ones left out."""
-    return tuple(_to_table(grid) for grid in _grids(results))
+    return tuple(grid_table(grid) for grid in _grids(results))
 
 
 def print_report(results: Results, console: Console) -> None:
-    """Print all tables of the results, an empty line after each.
+    """Print all tables of the results; see `print_tables`."""
+    print_tables(results_tables(results), console)
+
+
+def print_tables(tables: Iterable[Table], console: Console) -> None:
+    """Print tables, an empty line after each.
 
     On a narrower console, or in a pipe, which counts as 80 columns, lines run on rather than lose figures.
     """
     room = console.options.update(max_width=max(console.width, _COLUMNS))
-    for table in results_tables(results):
+    for table in tables:
         table.width = Measurement.get(console, room, table).maximum
         console.print(table, crop=False)
         console.print()
@@ -78,17 +85,26 @@ def print_report(results: Results, console: Console) -> None:
 
 def to_markdown(results: Results) -> str:
     """The same tables in GitHub's Markdown, ending in a newline."""
-    return "\n\n".join(_to_markdown(grid) for grid in _grids(results)) + "\n"
+    return "\n\n".join(grid_markdown(grid) for grid in _grids(results)) + "\n"
 
 
 def is_control(method: str) -> bool:
-    """Whether a method is a control: oracle, uniform or shuffled gates."""
-    return method.endswith(CONTROL_SUFFIXES)
+    """Whether a method is a control: gates that nothing has chosen for the question, or a LoRA without gates."""
+    return method.removesuffix("_combine").endswith(CONTROL_SUFFIXES)
 
 
 def _grids(results: Results) -> list[Grid]:
     methods = results["methods"]
-    grids = [_main_grid(methods), *_type_grids(methods), _difference_grid(results["differences"])]
+    grids = [
+        _main_grid(methods),
+        *_type_grids(methods, "f1", "F1 by question type"),
+        *_type_grids(
+            {name: result for name, result in methods.items() if not is_control(name)},
+            "own_first",
+            "Share of questions whose first chosen passage is a gold one",
+        ),
+        _difference_grid(results["differences"]),
+    ]
     return [grid for grid in grids if grid.rows or grid.controls]
 
 
@@ -115,21 +131,32 @@ def _main_row(name: str, result: MethodResult) -> Row:
     )
 
 
-def _type_grids(methods: dict[str, MethodResult]) -> list[Grid]:
-    """F1 by question type, in as many grids as the terminal's width asks for."""
-    by_type = {name: result["by_type"] for name, result in methods.items() if "by_type" in result}
+def _type_grids(methods: dict[str, MethodResult], figure: Literal["f1", "own_first"], title: str) -> list[Grid]:
+    """A figure by question type, in as many grids as the terminal's width asks for."""
+    by_type = {name: _by_type(result, figure) for name, result in methods.items()}
     heads = {
         kind: _type_head(kind, [found[kind]["n"] for found in by_type.values() if kind in found])
-        for kind in sorted({kind for found in by_type.values() for kind in found})
+        for kind in sorted(
+            {kind for found in by_type.values() for kind in found}, key=lambda kind: (kind != _ALL, kind)
+        )
     }
     grids = []
     for group in _fitting(heads):
         rows = [
-            (name, *(_score(found[kind]["f1"]) if kind in found else _NONE for kind in group))
+            (name, *(_score(found[kind][figure]) if kind in found else _NONE for kind in group))
             for name, found in by_type.items()
+            if any(kind in found for kind in group)
         ]
-        grids.append(Grid("F1 by question type", ("method", *(heads[kind] for kind in group)), *_split(rows)))
+        grids.append(Grid(title, ("method", *(heads[kind] for kind in group)), *_split(rows)))
     return grids
+
+
+def _by_type(result: MethodResult, figure: Literal["f1", "own_first"]) -> dict[str, TypeResult]:
+    """Results by type where they hold the figure; overall first where the main table does not show it."""
+    found: dict[str, TypeResult] = dict(result.get("by_type", {}))
+    if figure == "own_first":
+        found = {_ALL: cast(TypeResult, result), **found}
+    return {kind: own for kind, own in found.items() if figure in own}
 
 
 def _type_head(kind: str, sizes: Sequence[int]) -> str:
@@ -172,7 +199,8 @@ def _split(rows: Iterable[Row]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
     return tuple(row for row in both if not is_control(row[0])), tuple(row for row in both if is_control(row[0]))
 
 
-def _to_table(grid: Grid) -> Table:
+def grid_table(grid: Grid) -> Table:
+    """A grid as a table for a terminal."""
     # Cells are Text, never markup: a name with square brackets is printed as it stands.
     table = Table(title=grid.title, caption=grid.note or None, box=box.SIMPLE_HEAD, show_edge=False, padding=0)
     for column, head in enumerate(grid.head):
@@ -195,7 +223,8 @@ def _cell(text: str) -> Text:
     return Text(_printable(text))
 
 
-def _to_markdown(grid: Grid) -> str:
+def grid_markdown(grid: Grid) -> str:
+    """A grid in GitHub's Markdown, without a newline at its end."""
     head = [_escape(text.replace("\n", " ")) for text in grid.head]
     rule = [":--" if column < grid.names else "--:" for column in range(len(head))]
     rows = [_code_names(row, grid.names) for row in grid.rows]

@@ -12,6 +12,7 @@ import numpy as np
 
 from polyprag.errors import DataError
 from polyprag.evaluation.statistics import Values, bootstrap_ci, paired_difference
+from polyprag.methods.workbench import Confidence
 from polyprag.metrics import Scores
 
 SCHEMA = 1
@@ -39,6 +40,8 @@ class Answer:
         prompt_tokens: tokens of the prompt.
         new_tokens: tokens generated.
         seconds: by step, exactly the keys of `STEPS`; a batch's time is shared equally by its questions.
+        own_first: whether the first of `retrieved` is a gold passage; None where either is unknown.
+        confidence: of the routing, by the names of `Confidence`; None for methods without one.
     """
 
     method: str
@@ -54,6 +57,8 @@ class Answer:
     prompt_tokens: int
     new_tokens: int
     seconds: dict[str, float]
+    own_first: bool | None = None
+    confidence: Confidence | None = None
 
     @property
     def total_seconds(self) -> float:
@@ -62,13 +67,17 @@ class Answer:
 
 
 class TypeResult(TypedDict):
-    """Means over the questions of one type, with the 95 % interval of F1."""
+    """Means over the questions of one type, with the 95 % interval of F1.
+
+    `own_first` is the share of questions whose first chosen passage is a gold one, where that is known.
+    """
 
     n: int
     f1: float
     em: float
     contains: float
     f1_ci95: list[float]
+    own_first: NotRequired[float]
 
 
 class MethodResult(TypedDict):
@@ -80,6 +89,8 @@ class MethodResult(TypedDict):
     contains: float
     prag_f1: float
     f1_ci95: list[float]
+    own_first: NotRequired[float]
+    abstained: NotRequired[float]
     by_type: NotRequired[dict[str, TypeResult]]
     seconds_per_question: dict[str, float]
     prompt_tokens: float
@@ -146,7 +157,17 @@ def answer_from_json(line: str, where: str) -> Answer:
         prompt_tokens=_take(row, "prompt_tokens", _COUNT, where),
         new_tokens=_take(row, "new_tokens", _COUNT, where),
         seconds={key: float(_take(seconds, key, _AMOUNT, where)) for key in STEPS},
+        own_first=_take({"own_first": None, **row}, "own_first", _MAYBE, where),
+        confidence=_confidence({"confidence": None, **row}, where),
     )
+
+
+def _confidence(row: dict[str, Any], where: str) -> Confidence | None:
+    found = _take(row, "confidence", _MAYBE_OBJECT, where)
+    if found is None:
+        return None
+    entropy, margin = (float(_take(found, key, _NUMBER, where)) for key in ("entropy", "margin"))
+    return Confidence(entropy, margin, bool(_take(found, "abstained", _MAYBE, where)))
 
 
 def summarise(
@@ -192,6 +213,11 @@ def summarise(
         train_seconds=train_seconds,
         choice=dict(choice),
     )
+    if "own_first" in overall:
+        result["own_first"] = overall["own_first"]
+    routed = [answer.confidence for answer in answers if answer.confidence is not None]
+    if routed:
+        result["abstained"] = _mean(confidence.abstained for confidence in routed)
     groups = _by_type(answers)
     if groups:
         result["by_type"] = {name: _means(groups[name], resamples, seed) for name in sorted(groups)}
@@ -271,13 +297,17 @@ def _check_same_data(existing: Results, data: Mapping[str, Any]) -> None:
 
 def _means(answers: Sequence[Answer], resamples: int, seed: int) -> TypeResult:
     f1_N = _f1(answers)
-    return TypeResult(
+    result = TypeResult(
         n=len(answers),
         f1=_mean(f1_N),
         em=_mean(answer.scores.em for answer in answers),
         contains=_mean(answer.scores.contains for answer in answers),
         f1_ci95=list(bootstrap_ci(f1_N, resamples, seed)),
     )
+    known = [answer.own_first for answer in answers if answer.own_first is not None]
+    if known:
+        result["own_first"] = _mean(known)
+    return result
 
 
 def _seconds(answers: Sequence[Answer]) -> dict[str, float]:
@@ -337,6 +367,9 @@ class _Kind(NamedTuple):
     name: str
 
 
+_NUMBER = _Kind(_is_number, "a number")
+_MAYBE = _Kind(lambda value: value is None or isinstance(value, bool), "true, false or null")
+_MAYBE_OBJECT = _Kind(lambda value: value is None or isinstance(value, dict), "an object or null")
 _TEXT = _Kind(lambda value: isinstance(value, str), "a text")
 _TEXTS = _Kind(_is_list_of(_TEXT.accepts), "a list of texts")
 _OBJECT = _Kind(lambda value: isinstance(value, dict), "an object")

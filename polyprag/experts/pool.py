@@ -1,17 +1,10 @@
 """The expert pool: K latent LoRA experts around each chosen linear layer, mixed by a gate vector per row.
 
-Shapes: B rows, T positions, D inputs, O outputs, K experts, R rank, G routed groups, N passages.
-
-All experts of a layer lie in two plain matrices, A [K·R, D] and B [O, K·R], so that a layer costs one pair of
-matrix products whatever K is. Between the two stands the gate w [B, K]; with h = A x seen as [.., K, R]:
-
-    sum     h'_k = w_k h_k              so  ΔW = s Σ_k w_k B_k A_k
-    factor  h'_k = w_k Σ_j w_j h_j      so  ΔW = s (Σ_k w_k B_k)(Σ_j w_j A_j)     (Poly, arXiv 2202.13914)
+Shapes: B rows, D inputs, O outputs, K experts, R rank, S rank of the shared expert, G routed groups.
 """
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,98 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from polyprag.config import Composition, ExpertsConfig, Granularity
+from polyprag.config import ExpertsConfig, Granularity
 from polyprag.errors import ConfigError, StoreError
+from polyprag.experts.layer import GateContext, PooledLinear
 
-
-class GateContext:
-    """Carries the gates of the present batch to every pooled layer.
-
-    The gates stay in force from `activate` to `deactivate`, so that a backward pass that recomputes activations
-    meets the same gates as the forward pass did. With no gates in force the base model runs alone.
-    """
-
-    def __init__(self) -> None:
-        self._gates_GBK: tuple[Tensor, ...] | None = None
-
-    def activate(self, gates_BGK: Tensor) -> None:
-        """Put gates [B, G, K] in force; they replace those that were."""
-        self._gates_GBK = gates_BGK.unbind(1)
-
-    def deactivate(self) -> None:
-        """Switch the experts off."""
-        self._gates_GBK = None
-
-    def of(self, group: int, rows: int) -> Tensor | None:
-        """The gates [rows, K] of one group.
-
-        Beam search and `num_return_sequences` repeat each row of a batch; the gates are repeated likewise.
-
-        Args:
-            group: index of the routed group.
-            rows: rows of the layer's input, a multiple of B.
-
-        Returns:
-            None when the experts are off.
-
-        Raises:
-            ValueError: the rows are no multiple of the gates' rows.
-        """
-        if self._gates_GBK is None:
-            return None
-        gates_BK = self._gates_GBK[group]
-        if rows == gates_BK.shape[0]:
-            return gates_BK
-        if rows % gates_BK.shape[0]:
-            raise ValueError(f"a batch of {rows} rows met gates for {gates_BK.shape[0]} rows")
-        return gates_BK.repeat_interleave(rows // gates_BK.shape[0], dim=0)
-
-
-class PooledLinear(nn.Module):
-    """A frozen linear layer (plain or 4-bit) with K gated experts of rank R beside it.
-
-    Args:
-        base: the frozen layer.
-        group: index of the routed group whose gates this layer obeys.
-        count: experts, K.
-        rank: rank of each expert, R.
-        scale: factor s on the experts' output.
-        composition: sum or factor.
-        context: where the gates come from.
-    """
-
-    def __init__(
-        self,
-        base: nn.Linear,
-        group: int,
-        count: int,
-        rank: int,
-        scale: float,
-        composition: Composition,
-        context: GateContext,
-    ) -> None:
-        super().__init__()
-        self.base = base
-        self.group, self.count, self.rank, self.scale = group, count, rank, scale
-        self.composition = composition
-        self.context = context
-        device = base.weight.device
-        self.A = nn.Parameter(torch.empty(count * rank, base.in_features, device=device))
-        self.B = nn.Parameter(torch.zeros(base.out_features, count * rank, device=device))
-        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
-
-    def forward(self, x_BTD: Tensor) -> Tensor:
-        """Base output plus the gated experts' output, [B, T, O]."""
-        y_BTO: Tensor = self.base(x_BTD)
-        w_BK = self.context.of(self.group, x_BTD.shape[0])
-        if w_BK is None:
-            return y_BTO
-        w_B1K1 = w_BK.to(x_BTD.dtype)[:, None, :, None]
-        h_BTKR = F.linear(x_BTD, self.A.to(x_BTD.dtype)).view(*x_BTD.shape[:-1], self.count, self.rank)
-        if self.composition is Composition.FACTOR:
-            h_BTKR = (w_B1K1 * h_BTKR).sum(dim=-2, keepdim=True)
-        h_BTKR = (w_B1K1 * self.scale) * h_BTKR
-        return y_BTO + F.linear(h_BTKR.flatten(-2), self.B.to(x_BTD.dtype))
+__all__ = ["ExpertPool", "GateContext", "PooledLinear"]
 
 
 class ExpertPool:
@@ -121,7 +27,7 @@ class ExpertPool:
 
     Args:
         model: the base model; its chosen linear layers are replaced by pooled ones, all its weights are frozen.
-        config: count, rank, scale, composition and target layers.
+        config: count, rank, scale, composition, target layers, and rank of the shared expert.
         granularity: which layers share a routed group.
 
     Raises:
@@ -137,7 +43,16 @@ class ExpertPool:
         model.requires_grad_(False)
         for name, base in targets.items():
             group = self.group_names.index(_group_of(name, granularity))
-            layer = PooledLinear(base, group, config.count, config.rank, config.scale, config.composition, self.context)
+            layer = PooledLinear(
+                base,
+                group,
+                config.count,
+                config.rank,
+                config.scale,
+                config.composition,
+                self.context,
+                config.shared,
+            )
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, layer)
             self.layers[name] = layer
@@ -149,7 +64,7 @@ class ExpertPool:
 
     def parameters(self) -> list[nn.Parameter]:
         """All expert weights, layer by layer."""
-        return [parameter for layer in self.layers.values() for parameter in (layer.A, layer.B)]
+        return list(self._named().values())
 
     @contextmanager
     def gated(self, gates_BGK: Tensor) -> Iterator[None]:
@@ -160,13 +75,27 @@ class ExpertPool:
         finally:
             self.context.deactivate()
 
+    def orthogonality(self) -> Tensor:
+        """How far the experts' rows lie along those of the shared expert; 0 if they are orthogonal in every layer.
+
+        The mean over layers of ‖Ŝ Âᵀ‖²_F, the sum of squared cosines between the rows of A_shared [S, D] and those of
+        A [K·R, D]: O-LoRA's penalty (arXiv 2310.14152) on rows of unit length, so that shrinking them does not lower
+        it. A_shared counts as fixed: the experts give way to it, not it to them.
+        """
+        penalties = []
+        for layer in self.layers.values():
+            assert layer.shared_A is not None, "a pool without a shared expert has nothing to be orthogonal to"
+            shared_SD = F.normalize(layer.shared_A.detach(), dim=1)
+            penalties.append((shared_SD @ F.normalize(layer.A, dim=1).t()).square().sum())
+        return torch.stack(penalties).mean()
+
     def state(self) -> dict[str, Tensor]:
-        """The expert weights by name, `<layer>.A` [K·R, D] and `<layer>.B` [O, K·R], detached."""
-        return {
-            f"{name}.{part}": getattr(layer, part).detach()
-            for name, layer in self.layers.items()
-            for part in ("A", "B")
-        }
+        """The expert weights by name, detached.
+
+        `<layer>.A` [K·R, D] and `<layer>.B` [O, K·R]; `<layer>.shared_A` [S, D] and `<layer>.shared_B` [O, S] where
+        there is a shared expert.
+        """
+        return {name: parameter.detach() for name, parameter in self._named().items()}
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Put stored weights in place and take over their number type.
@@ -186,9 +115,16 @@ class ExpertPool:
                 raise StoreError(
                     f"stored expert {name} has shape {list(tensor.shape)}, the model wants {list(own[name].shape)}"
                 )
-        for name, layer in self.layers.items():
-            layer.A.data = state[f"{name}.A"].to(layer.A.device)
-            layer.B.data = state[f"{name}.B"].to(layer.B.device)
+        for name, parameter in self._named().items():
+            parameter.data = state[name].to(parameter.device)
+
+    def _named(self) -> dict[str, nn.Parameter]:
+        """The expert weights as parameters, by layer and part."""
+        return {
+            f"{name}.{part}": parameter
+            for name, layer in self.layers.items()
+            for part, parameter in layer.named_parameters(recurse=False)
+        }
 
 
 def _target_layers(model: nn.Module, config: ExpertsConfig) -> dict[str, nn.Linear]:

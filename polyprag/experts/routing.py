@@ -5,6 +5,8 @@ Shapes: B rows, G routed groups, K experts, N passages, P merged passages.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -83,8 +85,7 @@ class TaskRouter(nn.Module):
             tasks_BP: [B] the task of each row, or [B, P] tasks whose gates are added up.
             merged_BP: [B, P] true where a task counts; all do by default.
         """
-        tasks_BP = tasks_BP[:, None] if tasks_BP.dim() == 1 else tasks_BP
-        logits_BPGK = self.rows(tasks_BP).view(*tasks_BP.shape, self.groups, self.experts)
+        logits_BPGK = self.logits_of(tasks_BP[:, None] if tasks_BP.dim() == 1 else tasks_BP)
         if self.training and self.config.gumbel:
             uniform = torch.rand_like(logits_BPGK).clamp(1e-6, 1 - 1e-6)
             logits_BPGK = (logits_BPGK + uniform.logit()) / self.config.temperature
@@ -92,6 +93,15 @@ class TaskRouter(nn.Module):
         if merged_BP is not None:
             gates_BPGK = gates_BPGK * merged_BP[:, :, None, None]
         return gates_BPGK.sum(1)
+
+    def logits_of(self, tasks: Tensor) -> Tensor:
+        """The logits of some tasks, [.., G, K], with gradient and without sampling.
+
+        Args:
+            tasks: [..] task indices.
+        """
+        logits: Tensor = self.rows(tasks).view(*tasks.shape, self.groups, self.experts)
+        return logits
 
     def logits(self) -> Tensor:
         """The logits of every passage, [N, G, K], detached."""
@@ -102,6 +112,58 @@ class TaskRouter(nn.Module):
         return gates_from_logits(self.logits(), self.config.normalisation, self.config.top_k)
 
 
+def routing_losses(logits_BGK: Tensor, config: RoutingConfig) -> dict[str, tuple[float, Tensor]]:
+    """The losses on a batch's task logits whose weight is above zero, by configuration key, each with its weight.
+
+    Args:
+        logits_BGK: logits of the batch's own tasks, neither sampled nor merged.
+        config: weights, normalisation and top-k.
+    """
+    dense_BGK = gates_from_logits(logits_BGK, config.normalisation)
+    gates_BGK = gates_from_logits(logits_BGK, config.normalisation, config.top_k)
+    losses = {
+        "load_balance": (config.load_balance, load_balance_loss(dense_BGK, gates_BGK)),
+        "entropy": (config.entropy, relative_entropy(gates_BGK)),
+        "z_loss": (config.z_loss, z_loss(logits_BGK)),
+    }
+    return {name: (weight, loss) for name, (weight, loss) in losses.items() if weight > 0}
+
+
+def load_balance_loss(dense_BGK: Tensor, gates_BGK: Tensor) -> Tensor:
+    """How unevenly a batch uses the experts: 1 if all are used alike, K if each group uses one alone.
+
+    K Σ_k f_k p_k, averaged over groups, as in the Switch Transformer (arXiv 2101.03961): p_k is the mean gate before
+    top-k, which carries the gradient to chosen and unchosen experts alike, f_k the share that expert k really has of
+    the batch's gates, which counts as fixed. With dense gates f = p, and the loss is the squared coefficient of
+    variation of Shazeer et al. (arXiv 1701.06538) plus 1.
+
+    Args:
+        dense_BGK: gates before top-k, summing to one over K.
+        gates_BGK: gates after it, likewise.
+    """
+    share_GK = gates_BGK.detach().mean(0)
+    loss: Tensor = dense_BGK.shape[-1] * (share_GK * dense_BGK.mean(0)).sum(-1).mean()
+    return loss
+
+
+def relative_entropy(gates_BGK: Tensor) -> Tensor:
+    """Mean entropy of gates over the experts, divided by that of uniform gates: 0 is one expert, 1 all alike.
+
+    Args:
+        gates_BGK: gates of any sum; they are taken relative to it.
+    """
+    experts = gates_BGK.shape[-1]
+    if experts == 1:
+        return torch.ones((), device=gates_BGK.device)
+    shares_BGK = gates_BGK / (gates_BGK.sum(-1, keepdim=True) + EPSILON)
+    return -(shares_BGK * (shares_BGK + EPSILON).log()).sum(-1).mean() / math.log(experts)
+
+
+def z_loss(logits_BGK: Tensor) -> Tensor:
+    """The mean squared log-sum-exp of logits over the experts, which keeps them small (ST-MoE, arXiv 2202.08906)."""
+    return logits_BGK.logsumexp(-1).square().mean()
+
+
 def usage(gates_BGK: Tensor) -> dict[str, Tensor]:
     """How the experts are used by a batch or a corpus, as scalars.
 
@@ -109,12 +171,24 @@ def usage(gates_BGK: Tensor) -> dict[str, Tensor]:
         `entropy` of the gates over experts relative to uniform (1 is uniform); `imbalance`, the largest mean use of
         an expert times K (1 is balanced), averaged over groups; `largest`, the mean largest gate.
     """
-    experts = gates_BGK.shape[-1]
-    shares = gates_BGK / (gates_BGK.sum(-1, keepdim=True) + EPSILON)
-    entropy = -(shares * (shares + EPSILON).log()).sum(-1).mean()
-    relative = entropy / torch.log(torch.tensor(float(experts))) if experts > 1 else torch.ones(())
+    shares_BGK = gates_BGK / (gates_BGK.sum(-1, keepdim=True) + EPSILON)
     return {
-        "entropy": relative,
-        "imbalance": shares.mean(0).amax(-1).mean() * experts,
-        "largest": shares.amax(-1).mean(),
+        "entropy": relative_entropy(gates_BGK),
+        "imbalance": shares_BGK.mean(0).amax(-1).mean() * gates_BGK.shape[-1],
+        "largest": shares_BGK.amax(-1).mean(),
     }
+
+
+def dead_experts(gates_NGK: Tensor, config: RoutingConfig) -> Tensor:
+    """Which experts the corpus does not use, [G, K], true for the dead.
+
+    With top-k an expert is dead if no passage chooses it, else if its mean gate is below `reseed_below` / K.
+
+    Args:
+        gates_NGK: the gates of every passage, summing to one over K.
+        config: top-k and the threshold.
+    """
+    experts = gates_NGK.shape[-1]
+    if 0 < config.top_k < experts:
+        return ~(gates_NGK > 0).any(0)
+    return gates_NGK.mean(0) < config.reseed_below / experts

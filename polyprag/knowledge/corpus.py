@@ -262,10 +262,15 @@ def _select(
     asked: QuestionSet, augmentations: dict[str, Augmentation], data: DataConfig
 ) -> tuple[Knowledge, KnowledgeCounts]:
     """Cut the corpus, filter and split the questions, and keep the passages that they leave."""
-    passages = asked.corpus.passages[: data.max_passages or None]
+    passages = asked.corpus.passages[data.skip_passages :][: data.max_passages or None]
+    if not passages:
+        raise DataError(f"no passage is left: data.skip_passages={data.skip_passages} leaves out all of them; lower it")
     within = _within(asked.questions, passages)
     if asked.questions and not within:
-        raise DataError(f"no question is left: data.max_passages={data.max_passages} cuts all gold passages; raise it")
+        raise DataError(
+            f"no question is left: data.max_passages={data.max_passages} cuts all gold passages after "
+            f"data.skip_passages={data.skip_passages}; raise it"
+        )
     typed = of_types(within, data.types)
     test, validation = split_questions(typed, data.limit, data.validation_questions, data.limit_seed)
     if asked.carried:

@@ -6,6 +6,7 @@ from polyprag.config import MethodName
 from polyprag.methods.method import Method, PromptMethod
 from polyprag.methods.poly_prag import PolyPrag
 from polyprag.methods.prag import Prag
+from polyprag.methods.shared_lora import SharedLora
 from polyprag.methods.workbench import Workbench
 
 FAMILIES: dict[MethodName, type[Method]] = {
@@ -13,11 +14,9 @@ FAMILIES: dict[MethodName, type[Method]] = {
     MethodName.STANDARD_RAG: PromptMethod,
     MethodName.PRAG: Prag,
     MethodName.PRAG_COMBINE: Prag,
-    MethodName.POLY_PRAG: PolyPrag,
-    MethodName.POLY_PRAG_COMBINE: PolyPrag,
-    MethodName.POLY_PRAG_ORACLE: PolyPrag,
-    MethodName.POLY_PRAG_UNIFORM: PolyPrag,
-    MethodName.POLY_PRAG_SHUFFLED: PolyPrag,
+    MethodName.GLOBAL_LORA: SharedLora,
+    MethodName.FORMAT_LORA: SharedLora,
+    **{name: PolyPrag for name in MethodName if name.startswith("poly_prag")},
 }
 
 

@@ -1,127 +1,220 @@
-"""Poly-PRAG: retrieved passages choose gates over the shared pool; nothing is loaded or merged (arXiv 2511.17044).
+"""Poly-PRAG: a routing chooses gates over the shared pool; nothing is loaded or merged (arXiv 2511.17044).
 
-Shapes: B questions, P passages of a question, G routed groups, K experts.
+Shapes: B questions, G routed groups, K experts.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from enum import StrEnum
 
 import torch
 from torch import Tensor
 
-from polyprag.config import MethodName
+from polyprag.answering.generation import Generated
+from polyprag.answering.question_routing import (
+    GivenRouting,
+    HybridRouting,
+    PassageRouting,
+    QueryRouting,
+    QuestionRouting,
+    Routed,
+    oracle_gates,
+    random_gates,
+)
+from polyprag.config import AbstainTo, Combine, MethodName
 from polyprag.errors import DataError
-from polyprag.experts.routing import combine_gates
 from polyprag.knowledge.prompts import with_title
 from polyprag.knowledge.records import Question
 from polyprag.methods.method import COMBINE_CHOICES, Method
-from polyprag.methods.workbench import Answered, Clock, Setting
+from polyprag.methods.workbench import Answered, Clock, Confidence, Setting, Workbench
 
 TOP_EXPERTS = 3
-GIVEN_GOLD = {MethodName.POLY_PRAG_ORACLE, MethodName.POLY_PRAG_UNIFORM, MethodName.POLY_PRAG_SHUFFLED}
+COMBINE_SUFFIX = "_combine"
+
+
+class Mode(StrEnum):
+    """How a question gets its gates."""
+
+    PASSAGE = "passage"
+    QUERY = "query"
+    HYBRID = "hybrid"
+    ORACLE = "oracle"
+    UNIFORM = "uniform"
+    AVERAGE = "average"
+    SHUFFLED = "shuffled"
+    RANDOM = "random"
+
+
+GIVEN_GOLD = {Mode.ORACLE, Mode.UNIFORM, Mode.AVERAGE, Mode.SHUFFLED, Mode.RANDOM}
+"""Modes that are given the gold passages instead of choosing."""
+LEARNED = {Mode.QUERY, Mode.HYBRID}
+"""Modes that need the query router."""
+
+
+def mode_of(name: MethodName) -> Mode:
+    """The routing of a Poly-PRAG method, read off its name; `poly_prag` alone routes by retrieved passages."""
+    rest = name.removesuffix(COMBINE_SUFFIX).removeprefix("poly_prag").removeprefix("_")
+    return Mode(rest) if rest else Mode.PASSAGE
 
 
 class PolyPrag(Method):
-    """`poly_prag`, `poly_prag_combine`, and the controls.
+    """`poly_prag` and its routings; with `_combine` the passages are shown in the prompt as well.
 
-    `poly_prag` takes the gates of retrieved passages; `poly_prag_combine` shows these passages in the prompt as well.
-    The controls are given the gold passages instead of retrieving: `poly_prag_oracle` takes their gates,
-    `poly_prag_uniform` spreads the same mass evenly over all experts, `poly_prag_shuffled` takes the gates of another
-    question's passages.
+    `poly_prag` takes the gates of retrieved passages, `poly_prag_query` those that the query router chooses without
+    retrieval, `poly_prag_hybrid` weighs both. The controls are given the gold passages: `oracle` takes their gates,
+    `uniform` spreads the same mass evenly over all experts, `average` takes the mean gates of all passages, `shuffled`
+    those of another question's passages, `random` interchanges the experts of each group at random. Combined controls
+    show the gold passages.
     """
 
+    def __init__(self, name: MethodName, bench: Workbench) -> None:
+        super().__init__(name, bench)
+        self.mode = mode_of(name)
+        self.shows_passages = name.endswith(COMBINE_SUFFIX)
+
     def options(self) -> list[Setting]:
-        """Passages to retrieve and ways to combine their gates; for the controls, the ways alone."""
+        """Passages to choose and ways to combine their gates; for the controls, the ways alone."""
         options = self.passage_options(combine=COMBINE_CHOICES)
-        if self.name not in GIVEN_GOLD:
+        if self.mode not in GIVEN_GOLD:
             return options
         ways = dict.fromkeys(setting.combine for setting in options)
         return [Setting(combine=how) for how in ways]
 
     def check(self, questions: Sequence[Question]) -> None:
-        """Open the store and look up the gold passages of the controls.
+        """Open the store, and the query router where it is wanted; look up the gold passages of the controls.
 
         Raises:
-            ConfigError: the run has no store.
+            ConfigError: the run has no store, or what represents questions is not installed.
             DataError: a control meets a question without gold passages in the store.
-            StoreError: the store is damaged or belongs to another base model.
+            StoreError: store or router is missing, damaged, or belongs to another base model or store.
         """
         _ = self.bench.store
-        if self.name in GIVEN_GOLD:
+        if self.mode in LEARNED:
+            _ = self.bench.question_encoder
+        if self.mode in GIVEN_GOLD:
             for question in questions:
-                _gold(question, self.bench.positions)
+                gold_of(question, self.bench.positions)
 
     def prepare(self, questions: Sequence[Question], settings: Sequence[Setting]) -> None:
-        """Put the experts into the base model and draw the passages of the shuffled control.
+        """Put the experts into the base model and set up the routing.
 
         Raises:
             DataError: a control meets a question without gold passages in the store.
         """
         self.check(questions)
-        _ = self.bench.generator, self.bench.gates_NGK, self.bench.retriever
-        if self.name is MethodName.POLY_PRAG_SHUFFLED:
-            self.others = other_passages(questions, self.bench.positions, self.bench.config.evaluation.seed)
+        _ = self.bench.generator, self.bench.gates_NGK
+        self.routing = self._routing(questions)
 
     def answer(self, questions: Sequence[Question], setting: Setting) -> list[Answered]:
-        """Retrieve, look up and combine gates, generate all questions at once."""
+        """Route and generate all questions at once; those whose routing is not trusted by the fall-back."""
         bench, clock = self.bench, Clock()
-        with clock.step("retrieve"):
-            chosen = self._choose(questions, setting)
-        with clock.step("route"):
-            gates_BGK = torch.stack([self._gates(positions, scores, setting) for positions, scores in chosen])
-        shown = [[bench.passages[position] for position in positions] for positions, _ in chosen]
+        with clock.step("retrieve" if self.mode is Mode.PASSAGE else "route"):
+            routed = self.routing.route(questions, setting.passages, setting.combine)
+        shown = [self._shown(question, choice) for question, choice in zip(questions, routed, strict=True)]
         with clock.step("generate"):
-            combine = self.name is MethodName.POLY_PRAG_COMBINE
+            trusted = [choice.margin >= bench.config.answering.abstain_below for choice in routed]
             prompts = [
-                bench.writer.question(question.text, [with_title(p) for p in context] if combine else [])
-                for question, context in zip(questions, shown, strict=True)
+                self._prompt(question, own if trust else self._fallback(question, setting.passages))
+                for question, own, trust in zip(questions, shown, trusted, strict=True)
             ]
-            texts = bench.generator.answer(prompts, gates_BGK)
+            texts = self._generate(prompts, routed, trusted)
         seconds = clock.shared_by(len(questions))
         return [
-            Answered(text, tuple(p.id for p in context), top_experts(gates_GK), len(prompt), seconds)
-            for text, context, gates_GK, prompt in zip(texts, shown, gates_BGK, prompts, strict=True)
+            Answered(
+                text,
+                tuple(bench.passages[position].id for position in choice.passages),
+                top_experts(choice.gates_GK),
+                len(prompt),
+                seconds,
+                Confidence(choice.entropy, choice.margin, not trust),
+            )
+            for text, choice, prompt, trust in zip(texts, routed, prompts, trusted, strict=True)
         ]
 
     @property
     def identity(self) -> str:
-        """The store."""
-        return self.bench.store.manifest.digest
+        """The store, the query router where it chooses, and when its choice is not trusted."""
+        answering = self.bench.config.answering
+        parts = [self.bench.store.manifest.digest]
+        if self.mode in LEARNED:
+            parts.append(self.bench.stored_router.digest)
+        if answering.abstain_below:
+            parts.append(f"{answering.abstain_below} {answering.abstain_to}")
+        return " ".join(parts)
 
     @property
     def bytes_per_passage(self) -> float:
-        """The store without its texts, over its passages; with them where prompts show them."""
-        store = self.bench.store
-        own = sum(store.bytes_on_disk[part] for part in ("pool", "rows", "other")) / store.manifest.passages
-        texts = self.bench.text_bytes_per_passage if self.name is MethodName.POLY_PRAG_COMBINE else 0.0
-        return own + self.bench.index_bytes_per_passage + texts
+        """Pool, rows and what the routing needs, over the passages; texts too where prompts show them."""
+        bench = self.bench
+        total = sum(bench.store.bytes_on_disk[part] for part in ("pool", "rows", "other"))
+        total += bench.stored_router.bytes if self.mode in LEARNED else 0
+        index = 0.0 if self.mode is Mode.QUERY else bench.index_bytes_per_passage
+        texts = bench.text_bytes_per_passage if self.shows_passages else 0.0
+        return total / bench.store.manifest.passages + index + texts
 
     @property
     def train_seconds(self) -> float:
-        """Seconds of the joint training."""
-        return float(self.bench.store.manifest.training["seconds"])
+        """Seconds of the joint training, and of the query router's where it is wanted."""
+        router = self.bench.stored_router.facts.training["seconds"] if self.mode in LEARNED else 0.0
+        return float(self.bench.store.manifest.training["seconds"]) + float(router)
 
-    def _choose(self, questions: Sequence[Question], setting: Setting) -> list[tuple[list[int], list[float]]]:
-        """The passages whose gates each question takes, with their scores."""
-        if self.name is MethodName.POLY_PRAG_SHUFFLED:
-            return [(self.others[question.id], [1.0] * len(self.others[question.id])) for question in questions]
-        if self.name in GIVEN_GOLD:
-            gold = [_gold(question, self.bench.positions) for question in questions]
-            return [(positions, [1.0] * len(positions)) for positions in gold]
-        found = self.bench.retrieve(questions, setting.passages)
-        return [([hit.position for hit in hits], [hit.score for hit in hits]) for hits in found]
+    def _routing(self, questions: Sequence[Question]) -> QuestionRouting:
+        """What chooses this method's gates."""
+        bench, mode = self.bench, self.mode
+        if mode is Mode.PASSAGE:
+            return PassageRouting(bench.retriever, bench.gates_NGK)
+        if mode in LEARNED:
+            query = QueryRouting(bench.question_encoder, bench.stored_router.router, bench.gates_NGK)
+            return query if mode is Mode.QUERY else HybridRouting(query, bench.retriever)
+        positions, seed = bench.positions, bench.config.evaluation.seed
+        if mode is Mode.SHUFFLED:
+            others = other_passages(questions, positions, seed)
+            return GivenRouting(lambda question: others[question.id], self._given_gates)
+        return GivenRouting(lambda question: gold_of(question, positions), self._given_gates)
 
-    def _gates(self, positions: Sequence[int], scores: Sequence[float], setting: Setting) -> Tensor:
-        """The gates [G, K] of one question; without any passage, no expert speaks."""
-        gates_NGK = self.bench.gates_NGK
-        if not positions:
-            return torch.zeros_like(gates_NGK[0])
-        gates_GK = combine_gates(gates_NGK[list(positions)], torch.tensor(scores), setting.combine)
-        if self.name is MethodName.POLY_PRAG_UNIFORM:
+    def _given_gates(self, question: Question, positions: Sequence[int], combine: Combine) -> Tensor:
+        """The gates [G, K] of a control."""
+        bench = self.bench
+        gates_GK = oracle_gates(bench.gates_NGK, positions, combine)
+        if self.mode is Mode.UNIFORM:
             return gates_GK.mean(-1, keepdim=True).expand_as(gates_GK)
+        if self.mode is Mode.AVERAGE:
+            return float(gates_GK[0].sum()) * bench.gates_NGK.mean(0)
+        if self.mode is Mode.RANDOM:
+            return random_gates(question, gates_GK, bench.config.evaluation.seed)
         return gates_GK
+
+    def _shown(self, question: Question, choice: Routed) -> list[int]:
+        """Positions of the passages that the prompt shows."""
+        if not self.shows_passages:
+            return []
+        return gold_of(question, self.bench.positions) if self.mode in GIVEN_GOLD else list(choice.passages)
+
+    def _fallback(self, question: Question, passages: int) -> list[int]:
+        """Positions of the passages that the fall-back shows: as many retrieved ones, or none by the base model."""
+        if self.bench.config.answering.abstain_to is AbstainTo.BASE:
+            return []
+        (hits,) = self.bench.retrieve([question], passages)
+        return [hit.position for hit in hits]
+
+    def _prompt(self, question: Question, shown: Sequence[int]) -> list[int]:
+        passages = self.bench.passages
+        return self.bench.writer.question(question.text, [with_title(passages[position]) for position in shown])
+
+    def _generate(
+        self, prompts: Sequence[list[int]], routed: Sequence[Routed], trusted: Sequence[bool]
+    ) -> list[Generated]:
+        """Answers under the gates where they are trusted, by the base model alone elsewhere."""
+        texts: dict[int, Generated] = {}
+        for trust in (True, False):
+            rows = [row for row, own in enumerate(trusted) if own is trust]
+            if rows:
+                gates_BGK = torch.stack([routed[row].gates_GK for row in rows]) if trust else None
+                answers = self.bench.generator.answer([prompts[row] for row in rows], gates_BGK)
+                texts |= dict(zip(rows, answers, strict=True))
+        return [texts[row] for row in range(len(prompts))]
 
 
 def top_experts(gates_GK: Tensor) -> tuple[tuple[int, float], ...]:
@@ -143,7 +236,7 @@ def other_passages(questions: Sequence[Question], positions: dict[str, int], see
         DataError: all questions are about the same passage.
     """
     generator = random.Random(seed)
-    gold = {question.id: _gold(question, positions) for question in questions}
+    gold = {question.id: gold_of(question, positions) for question in questions}
     others = {}
     for question in questions:
         foreign = [mine for mine in gold.values() if not set(mine) & set(gold[question.id])]
@@ -154,11 +247,16 @@ def other_passages(questions: Sequence[Question], positions: dict[str, int], see
     return others
 
 
-def _gold(question: Question, positions: dict[str, int]) -> list[int]:
+def gold_of(question: Question, positions: dict[str, int]) -> list[int]:
+    """Positions of a question's gold passages in the store.
+
+    Raises:
+        DataError: there are none.
+    """
     known = [positions[passage] for passage in question.passage_ids if passage in positions]
     if not known:
         raise DataError(
             f"question {question.id!r} has no gold passage in the store; "
-            "leave the oracle, uniform and shuffled methods out of evaluation.methods"
+            "leave oracle, uniform, average, shuffled and random routing out of evaluation.methods"
         )
     return known

@@ -16,8 +16,9 @@ from tempfile import TemporaryDirectory
 from torch import Tensor
 
 from polyprag.answering.generation import Generated, Generator
+from polyprag.answering.question_encoder import QuestionEncoder, build_encoder
 from polyprag.answering.retrieval import BM25Retriever, Hit, searched
-from polyprag.config import Combine, Config
+from polyprag.config import Combine, Config, RouterConfig
 from polyprag.errors import ConfigError
 from polyprag.experts.base_model import BaseModel, load_base
 from polyprag.experts.pool import ExpertPool
@@ -26,6 +27,7 @@ from polyprag.files import current_folder
 from polyprag.knowledge.prompts import PromptWriter
 from polyprag.knowledge.records import Knowledge, Passage, Question
 from polyprag.methods.adapters import AdapterEncoder
+from polyprag.router_store import StoredRouter, open_router
 from polyprag.store import Store, open_store
 from polyprag.training.trainer import training_device
 
@@ -48,6 +50,21 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Confidence:
+    """How sure a routing was of its choice.
+
+    Attributes:
+        entropy: of its distribution over passages, from 0 (sure) to 1.
+        margin: probability of its first passage less that of the second.
+        abstained: whether the routing was not trusted, so that the fall-back answered.
+    """
+
+    entropy: float
+    margin: float
+    abstained: bool
+
+
+@dataclass(frozen=True)
 class Answered:
     """A method's answer to one question, with what led to it and what it cost.
 
@@ -57,6 +74,7 @@ class Answered:
         top_experts: the experts with the largest mean gate, and that gate.
         prompt_tokens: tokens of the prompt.
         seconds: by step; a batch's time is shared equally by its questions.
+        confidence: of the routing; None for methods without one.
     """
 
     generated: Generated
@@ -64,6 +82,7 @@ class Answered:
     top_experts: tuple[tuple[int, float], ...]
     prompt_tokens: int
     seconds: dict[str, float]
+    confidence: Confidence | None = None
 
 
 @dataclass
@@ -144,6 +163,24 @@ class Workbench:
         return open_store(self.folder / "store", self.base.fingerprint, self.base.name)
 
     @cached_property
+    def stored_router(self) -> StoredRouter:
+        """The query router of the run, on the base model's device.
+
+        Raises:
+            ConfigError: the run has no store.
+            StoreError: the router is missing, damaged, or belongs to another store.
+        """
+        stored = open_router(self.folder / "router", self.store.manifest.digest)
+        stored.router.to(self.base.device)
+        return stored
+
+    @cached_property
+    def question_encoder(self) -> QuestionEncoder:
+        """What represented questions when the query router was trained."""
+        facts = self.stored_router.facts
+        return build_encoder(RouterConfig(encoder=facts.encoder, layers=facts.layers), self.base)
+
+    @cached_property
     def index_bytes_per_passage(self) -> float:
         """Bytes of the retrieval index, per passage."""
         with TemporaryDirectory() as scratch:
@@ -173,7 +210,8 @@ class Workbench:
     def gates_NGK(self) -> Tensor:
         """The gates of every passage of the store."""
         routing = self.config.routing
-        return gates_from_logits(self.store.rows_NGK.float(), routing.normalisation, routing.top_k)
+        rows_NGK = self.store.rows_NGK.float().to(self.base.device)
+        return gates_from_logits(rows_NGK, routing.normalisation, routing.top_k)
 
     @cached_property
     def generator(self) -> Generator:

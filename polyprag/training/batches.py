@@ -79,7 +79,17 @@ def collate(packs: Sequence[Pack], pad: int) -> Batch:
     )
 
 
-class TokenBudgetSampler(Sampler[list[int]]):
+class RewindableSampler(Sampler[list[int]]):
+    """Batches of indices in an order that is known in advance.
+
+    Attributes:
+        start: batches to skip at the next start, for resuming.
+    """
+
+    start = 0
+
+
+class TokenBudgetSampler(RewindableSampler):
     """Indices of packs, batch by batch, over all passes; the same for the same arguments.
 
     In each pass the packs are shuffled, sorted by length within chunks of some batches, cut into batches of at most
@@ -93,9 +103,6 @@ class TokenBudgetSampler(Sampler[list[int]]):
         rank: which process this is; each takes every `world`-th batch.
         world: number of processes.
         chunk: how many budgets of tokens are sorted together; larger means less padding and less mixing.
-
-    Attributes:
-        start: batches to skip at the next start, for resuming.
     """
 
     def __init__(
@@ -112,7 +119,6 @@ class TokenBudgetSampler(Sampler[list[int]]):
         self.lengths, self.budget, self.seed, self.chunk = list(lengths), budget, seed, chunk
         batches = [batch for number in range(passes) for batch in self._one_pass(number)]
         self.batches = batches[rank : len(batches) - len(batches) % world : world]
-        self.start = 0
 
     def __iter__(self) -> Iterator[list[int]]:
         start, self.start = self.start, 0

@@ -26,8 +26,10 @@ MAY_DIFFER = (
     "run.threads",
     "logging.",
     "evaluation.",
+    "router.",
     "answering.passages",
     "answering.combine",
+    "answering.abstain",
     "answering.shots",
     "answering.max_new_tokens",
     "answering.batch_size",
@@ -151,13 +153,16 @@ class Checkpointing(pl.Callback):
         self.handlers = {}
 
 
-def resume_path(resume: str | None, folder: Path, config: Config) -> Path | None:
+def resume_path(
+    resume: str | None, folder: Path, config: Config, may_differ: tuple[str, ...] = MAY_DIFFER
+) -> Path | None:
     """The checkpoint to go on from.
 
     Args:
         resume: `auto` for the run's own last checkpoint if there is one, a path, or None.
         folder: the run's checkpoint folder.
         config: the present configuration, which must train the same weights.
+        may_differ: beginnings of the keys on which the weights do not depend.
 
     Raises:
         ConfigError: the checkpoint cannot be read, or belongs to another configuration.
@@ -170,7 +175,7 @@ def resume_path(resume: str | None, folder: Path, config: Config) -> Path | None
     if before is None:
         raise ConfigError(f"--resume {path}: not a checkpoint of polyprag")
     old, new = _flat(yaml.safe_load(before)), _flat(yaml.safe_load(to_yaml(config)))
-    changed = [key for key in new if new[key] != old.get(key) and not key.startswith(MAY_DIFFER)]
+    changed = [key for key in new if new[key] != old.get(key) and not key.startswith(may_differ)]
     if changed:
         raise ConfigError(
             f"--resume {path}: {', '.join(changed)} differ from the checkpoint; "

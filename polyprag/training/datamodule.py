@@ -17,15 +17,15 @@ from torch.utils.data import DataLoader
 from polyprag.config import Config
 from polyprag.knowledge.records import Question
 from polyprag.knowledge.tasks import Pack
-from polyprag.training.batches import Batch, TokenBudgetSampler, collate
+from polyprag.training.batches import Batch, RewindableSampler, TokenBudgetSampler, collate
 
 
-class ResumableLoader(DataLoader[Pack]):
+class ResumableLoader(DataLoader[Any]):
     """A loader that can start again where it was: Lightning saves and loads its state."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         sampler = self.batch_sampler
-        assert isinstance(sampler, TokenBudgetSampler)
+        assert isinstance(sampler, RewindableSampler)
         self.done = sampler.start
         for batch in super().__iter__():
             self.done += 1
@@ -38,7 +38,7 @@ class ResumableLoader(DataLoader[Pack]):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Skip as many batches at the next start."""
         sampler = self.batch_sampler
-        assert isinstance(sampler, TokenBudgetSampler)
+        assert isinstance(sampler, RewindableSampler)
         sampler.start = state_dict["batches"]
 
 

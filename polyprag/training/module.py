@@ -21,7 +21,7 @@ from polyprag.config_loading import to_yaml
 from polyprag.errors import TrainingError
 from polyprag.experts.base_model import BaseModel
 from polyprag.experts.pool import ExpertPool
-from polyprag.experts.routing import TaskRouter, usage
+from polyprag.experts.routing import TaskRouter, routing_losses, usage
 from polyprag.knowledge.prompts import PromptWriter
 from polyprag.knowledge.records import Question
 from polyprag.metrics import score
@@ -94,21 +94,31 @@ class PoolModule(pl.LightningModule):
         merged_BGK: Tensor = self.router(tasks_BP, merged_BP)
         return merged_BGK
 
+    def penalties(self, tasks_B: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """What is added to the loss of a batch with these tasks, by configuration key, each with its weight."""
+        penalties = routing_losses(self.router.logits_of(tasks_B), self.config.routing)
+        weight = self.config.experts.orthogonality
+        if weight > 0:
+            penalties["orthogonality"] = (weight, self.pool.orthogonality())
+        return penalties
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step; refuses to go on from a loss that is not finite.
 
         Raises:
             TrainingError: the loss is not finite; no weight has been changed by it.
         """
-        loss: Tensor
-        loss, gates_BGK = self(batch)
+        lm_loss, gates_BGK = self(batch)
+        penalties = self.penalties(batch.tasks_B)
+        loss: Tensor = lm_loss + sum(weight * value for weight, value in penalties.values())
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"the loss is {loss.item()} at step {self.global_step}, in a batch of passages "
                 f"{sorted(set(batch.tasks_B.tolist()))}; weights are as before that step: "
                 "lower training.learning_rate or training.router_learning_rate"
             )
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", lm_loss, prog_bar=True)
+        self.log_dict({f"train/{name}": value for name, (_, value) in penalties.items()})
         self.log_dict({f"routing/{name}": value for name, value in usage(gates_BGK.detach()).items()})
         return loss
 

@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from torch import Tensor
 
 from polyprag.answering.retrieval import BM25Retriever
-from polyprag.config import Config, RunConfig, WandbMode
+from polyprag.config import Config, LoggingConfig, RoutingConfig, RunConfig, WandbMode
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter
 from polyprag.knowledge.records import Passage, Question
@@ -24,6 +24,7 @@ from polyprag.training.batches import Batch
 from polyprag.training.callbacks import Progress, RoutingReport, Throughput
 from polyprag.training.checkpoint import AtomicCheckpointIO, Checkpointing
 from polyprag.training.datamodule import KnowledgeData
+from polyprag.training.dead_experts import DeadExperts
 from polyprag.training.module import PoolModule
 
 
@@ -50,9 +51,7 @@ def build_trainer(config: Config, folder: Path, data: KnowledgeData, checkpoints
         data: the data module, for the number of batches.
         checkpoints: saves the run's checkpoints.
     """
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for harmless in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*GPU available but.*"):
-        warnings.filterwarnings("ignore", harmless)
+    quiet_lightning()
     training = config.training
     batches = len(data.sampler())
     per_pass = batches / training.epochs
@@ -74,6 +73,7 @@ def build_trainer(config: Config, folder: Path, data: KnowledgeData, checkpoints
             Progress(),
             Throughput(per_pass),
             RoutingReport(),
+            *([DeadExperts(config, data.steps())] if config.routing.reseed_below else []),
             checkpoints,
         ],
         plugins=[AtomicCheckpointIO()],
@@ -83,20 +83,38 @@ def build_trainer(config: Config, folder: Path, data: KnowledgeData, checkpoints
     )
 
 
+def quiet_lightning() -> None:
+    """Keep Lightning's advertisements and harmless warnings off the terminal."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for harmless in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*GPU available but.*"):
+        warnings.filterwarnings("ignore", harmless)
+
+
 def loggers(config: Config, folder: Path) -> list[Logger]:
     """CSV always; Weights & Biases online with a key, offline without, or not at all."""
     chosen: list[Logger] = [CSVLogger(str(folder), name="logs")]
-    mode = config.logging.wandb
-    if mode is WandbMode.AUTO:
-        mode = WandbMode.ONLINE if os.environ.get("WANDB_API_KEY") else WandbMode.OFFLINE
+    mode = wandb_mode(config.logging)
     if mode is not WandbMode.DISABLED:
         os.environ.setdefault("WANDB_SILENT", "true")
         (folder / "wandb").mkdir(parents=True, exist_ok=True)
-        offline = mode is WandbMode.OFFLINE
         chosen.append(
-            WandbLogger(project=config.logging.project, name=folder.name, save_dir=str(folder), offline=offline)
+            WandbLogger(
+                project=config.logging.project,
+                name=folder.name,
+                group=config.logging.group or None,
+                save_dir=str(folder),
+                offline=mode is WandbMode.OFFLINE,
+            )
         )
     return chosen
+
+
+def wandb_mode(config: LoggingConfig) -> WandbMode:
+    """Where Weights & Biases writes: `auto` means online with a key or under an agent of a W&B sweep, else offline."""
+    if config.wandb is not WandbMode.AUTO:
+        return config.wandb
+    online = os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_SWEEP_ID")
+    return WandbMode.ONLINE if online else WandbMode.OFFLINE
 
 
 def validation_of(questions: Sequence[Question], tasks: dict[str, int], limit: int) -> list[Question]:
@@ -106,8 +124,14 @@ def validation_of(questions: Sequence[Question], tasks: dict[str, int], limit: i
     return [usable[int(at * step)] for at in range(min(limit, len(usable)))]
 
 
-def similar_passages(retriever: BM25Retriever, passages: Sequence[Passage], count: int) -> Tensor:
-    """For each passage the `count` most similar others by BM25, [N, count]; rows short of hits repeat the passage."""
+def similar_passages(retriever: BM25Retriever, passages: Sequence[Passage], config: RoutingConfig) -> Tensor | None:
+    """For each passage the most similar others by BM25, [N, M], whose gates are merged in; None when that is off.
+
+    M is `routing.merge_passages` - 1; rows short of hits repeat the passage.
+    """
+    if not config.merge_in_training:
+        return None
+    count = config.merge_passages - 1
     found = retriever.search([passage.text for passage in passages], count + 1)
     rows = []
     for own, hits in enumerate(found):

@@ -10,6 +10,7 @@ WORLD = (
     *("data.world.phrasings=1", "data.world.qa_per_fact=1"),
     *("experts.count=3", "experts.rank=2", "tasks.max_tokens=512"),
     *("training.epochs=1", "training.batch_tokens=512", "training.validation_questions=4"),
+    *("router.steps=20", "router.validate_every=10"),
     *("answering.passages=1", "answering.shots=0", "answering.combine=sum", "answering.max_new_tokens=4"),
     *("prag.learning_rate=0.01", "evaluation.bootstrap=100"),
 )

@@ -91,6 +91,11 @@ BAD_KEYS = {
     ),
     "too_deep": ("experts.first_layer=77", r"experts\.targets: no linear layer named .* from block 77 on"),
     "unknown_model": ("base.model=no-such-model", r"base\.model=no-such-model: no such folder; name a local folder"),
+    "too_many_layers": (
+        "router.layers=99",
+        r"router\.layers is 99, but the base model has 3 blocks; use 0 to 3, or -1",
+    ),
+    "no_share": ("answering.abstain_below=2", r"answering\.abstain_below is 2\.0, but must be from 0 to 1"),
     "no_value": ("experts.count", r"train\.py: 'experts\.count' is not key=value; write for example experts\.count=8"),
     "option": ("--config", r"train\.py: argument --config: expected one argument; see python train\.py --help"),
     "no_config": ("--config=none.yaml", r"none\.yaml: no such file; name an existing one after --config"),
@@ -255,7 +260,7 @@ class TestEvaluation:
 
     def test_a_control_without_gold_passages(self, refused, files, run):
         keys = [key for key in files(questions=ASKED.replace(b'"p1"', b"")) if not key.startswith("data.path")]
-        says = r"question 'q1' has no gold passage in the store; leave the oracle, uniform and shuffled methods out"
+        says = r"question 'q1' has no gold passage in the store; leave oracle, uniform, average, shuffled and random"
         refused("evaluate.py", f"run.dir={run}", *keys, "methods=[vanilla,poly_prag_oracle]", says=says)
 
     def test_no_store(self, refused, files, tiny_keys, tmp_path):
@@ -284,6 +289,62 @@ class TestEvaluation:
         assert in_process(*call) == 0
         says = r"results\.json: data\.sha256 is .*; use another run\.dir, or move the old evaluation folder away"
         refused(*call, "data.limit=2", says=says)
+
+
+class TestQueryRouter:
+    def test_training_it_without_a_store(self, refused, tiny_keys, tmp_path):
+        says = r"none/store: no such folder; .* or train one with train\.py"
+        refused("train.py", "router", f"run.dir={tmp_path / 'none'}", *tiny_keys, says=says)
+
+    @pytest.mark.parametrize(
+        ("argument", "says"),
+        [
+            ("router.layers=99", r"router\.layers is 99, but the base model has 3 blocks"),
+            ("router.steps=0", r"router\.steps is 0, but must be 1 or more"),
+            ("router.desing=mlp", r"unknown key 'router\.desing'; did you mean router\.design\?"),
+            ("router.encoder=none", r"router\.encoder.*none"),
+            (
+                "experts.count=4",
+                r"experts\.count: fixed by the training in .*run; leave out, or train another run\.dir",
+            ),
+        ],
+    )
+    def test_training_it_by_a_bad_call(self, refused, run, argument, says):
+        refused("train.py", "router", f"run.dir={run}", argument, says=says)
+
+    def test_training_it_on_a_damaged_store(self, refused, run):
+        path = run / "store" / "rows.safetensors"
+        path.write_bytes(path.read_bytes()[:-9])
+        refused(
+            "train.py", "router", f"run.dir={run}", says=r"rows\.safetensors: the store is damaged here: it is trunc"
+        )
+
+    @pytest.mark.parametrize("name", ["poly_prag_query", "poly_prag_hybrid_combine"])
+    def test_there_is_none(self, refused, run, name):
+        says = r"router\.safetensors: there is no query router; train it with python train\.py router run\.dir=DIR"
+        refused("evaluate.py", f"run.dir={run}", f"methods=[vanilla,{name}]", says=says)
+
+    def test_it_is_damaged(self, refused, run, trained):
+        shutil.copytree(trained / "router", run / "router")
+        path = run / "router" / "router.safetensors"
+        path.write_bytes(path.read_bytes()[:-9])
+        says = r"router\.safetensors: is damaged .*; train it with python train\.py router"
+        refused("evaluate.py", f"run.dir={run}", "methods=[poly_prag_query]", says=says)
+
+    def test_a_threshold_that_is_no_share(self, refused, run):
+        says = r"answering\.abstain_below is 2\.0, but must be from 0 to 1"
+        refused("evaluate.py", f"run.dir={run}", "answering.abstain_below=2", says=says)
+
+
+class TestControls:
+    def test_nothing_says_which_passages_are_outside(self, refused, files, run):
+        says = r"controls\.outside is empty, and data\.max_passages leaves no passage over: .* in controls\.outside"
+        refused("train.py", "controls", f"run.dir={run}", *files(), says=says)
+
+    @pytest.mark.parametrize("name", ["global_lora", "format_lora"])
+    def test_they_were_not_trained(self, refused, run, name):
+        says = rf"{name}: no store in .*controls/{name}; train it first: python train\.py controls run\.dir={run}, or"
+        refused("evaluate.py", f"run.dir={run}", f"methods=[vanilla,{name}]", says=says)
 
 
 def test_a_mistake_in_a_process_of_its_own_is_one_line_too(run_program, files, tiny_keys, tmp_path):

@@ -2,19 +2,24 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+import torch
 from programs import command, environment, snapshot
 
-from polyprag.config import MethodName
+from polyprag.config import DEFAULT_METHODS, MethodName, RouterDesign
 from polyprag.config_loading import load_config
+from polyprag.router_store import StoredRouter, open_router
 from polyprag.store import open_store, verify_store
+from polyprag.training.controls import CONTROLS, control_folder
 
-METHODS = [name.value for name in MethodName]
+METHODS = [name.value for name in DEFAULT_METHODS]
+LATER_METHODS = ["poly_prag_query", "poly_prag_hybrid", "poly_prag_random", "global_lora", "format_lora"]
 STEPS = ["retrieve", "route", "load_merge", "generate"]
 RESULT_KEYS = {
     *("n", "f1", "em", "contains", "f1_ci95", "by_type"),
@@ -28,12 +33,41 @@ def no_constant(name: str) -> float:
     raise AssertionError(f"{name} is not JSON")
 
 
+def router_of(run: Path) -> StoredRouter:
+    return open_router(run / "router", open_store(run / "store").manifest.digest)
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    """Whether the query routers of two runs are equal bit for bit."""
+    states = [router_of(run).router.state_dict() for run in (one, other)]
+    return all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
+def copy_of(run: Path, folder: Path) -> Path:
+    """A run as training left it, in another place."""
+    for part in ("store", "router"):
+        shutil.copytree(run / part, folder / part)
+    shutil.copy(run / "config.yaml", folder)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def evaluation(trained, run_program):
     """`evaluate.py` with all methods on the trained run: its folder and what it said."""
     done = run_program("evaluate.py", f"run.dir={trained}")
     assert done.returncode == 0, done.stderr
     return trained / "evaluation", done
+
+
+@pytest.fixture(scope="module")
+def controlled(trained, run_program, tmp_path_factory):
+    """A run with its controls, evaluated by methods that need more than the pool: folder, and what was said."""
+    run = copy_of(trained, tmp_path_factory.mktemp("controlled") / "run")
+    done = run_program("train.py", "controls", f"run.dir={run}")
+    assert done.returncode == 0, done.stderr
+    done = run_program("evaluate.py", f"run.dir={run}", f"methods=[{','.join(LATER_METHODS)}]")
+    assert done.returncode == 0, done.stderr
+    return run, done
 
 
 @pytest.fixture
@@ -120,6 +154,85 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(trained, run_pr
         assert (folder / "store" / name).read_bytes() == (trained / "store" / name).read_bytes()
     steps = [open_store(run / "store").manifest.training["steps"] for run in (folder, trained)]
     assert steps[0] == steps[1]
+    assert same_weights(folder, trained)
+
+
+class TestQueryRouter:
+    def test_it_is_trained_right_after_the_pool(self, trained):
+        facts = router_of(trained).facts
+        assert (facts.passages, facts.groups, facts.experts) == (20, 9, 3)
+        assert facts.training["held_back"] > 0
+        assert 0 <= facts.training["first_choice"] <= 1
+        assert facts.training["step"] in (0, 10, 20)
+        (path,) = (trained / "router" / "logs").rglob("metrics.csv")
+        with open(path, newline="") as handle:
+            rows = list(csv.DictReader(handle))
+        for column in ("router/loss", "router/first_choice", "router/held_back_loss"):
+            assert any(row[column] for row in rows), column
+
+    def test_it_can_be_trained_again_in_another_way(self, trained, in_process, tmp_path, capsys):
+        run = copy_of(trained, tmp_path / "run")
+        before = snapshot(run / "store") | {run / "config.yaml": (run / "config.yaml").read_bytes()}
+        assert in_process("train.py", "router", f"run.dir={run}", "router.design=mlp", "router.lm_steps=2") == 0
+        line = capsys.readouterr().out.strip().splitlines()[-1]
+        assert line.startswith(f"the query router is {run / 'router'}; of ")
+        assert router_of(run).facts.design is RouterDesign.MLP
+        after = snapshot(run)
+        assert {path: after[path] for path in before} == before
+
+    def test_the_same_call_gives_the_same_one(self, trained, in_process, tmp_path):
+        run = copy_of(trained, tmp_path / "run")
+        (run / "router" / "router.safetensors").unlink()
+        assert in_process("train.py", "router", f"run.dir={run}") == 0
+        assert same_weights(run, trained)
+
+    def test_a_finished_one_is_left_as_it_is(self, trained, in_process, capsys):
+        before = snapshot(trained)
+        assert in_process("train.py", "router", f"run.dir={trained}", "--resume", "auto") == 0
+        assert snapshot(trained) == before
+
+    def test_a_dry_run_prints_sizes_and_writes_nothing(self, trained, in_process, capsys):
+        before = snapshot(trained)
+        assert in_process("train.py", "router", f"run.dir={trained}", "--dry-run") == 0
+        printed = capsys.readouterr().out
+        heads = ["training questions", "sentences", "held-back questions", "steps", "trainable parameters"]
+        assert [line.split("  ")[0] for line in printed.splitlines()] == heads
+        assert snapshot(trained) == before
+
+    def test_the_pool_may_be_trained_without(self, in_process, world_keys, tmp_path):
+        folder = tmp_path / "run"
+        keys = ("router.after_pool=false", "training.max_steps=2", "logging.wandb=disabled")
+        assert in_process("train.py", f"run.dir={folder}", *world_keys, *keys) == 0
+        assert not (folder / "router").exists()
+
+
+class TestControls:
+    def test_each_is_a_run_of_one_expert_within_the_run(self, controlled, trained):
+        run, _ = controlled
+        own = {passage.content_hash for passage in open_store(trained / "store").passages}
+        for name in CONTROLS:
+            folder = control_folder(run, name)
+            verify_store(folder / "store")
+            store = open_store(folder / "store")
+            assert store.rows_NGK.shape == (20, 1, 1)
+            learned = {passage.content_hash for passage in store.passages}
+            assert learned == own if name is MethodName.GLOBAL_LORA else not learned & own
+            assert load_config(folder / "config.yaml").experts.rank == 3 * 2
+            assert not (folder / "router").exists()
+
+    def test_they_are_compared_with_the_rest(self, controlled):
+        run, done = controlled
+        results = json.loads((run / "evaluation" / "results.json").read_text(), parse_constant=no_constant)
+        assert list(results["methods"]) == LATER_METHODS
+        for name in LATER_METHODS:
+            assert [line for line in done.stdout.splitlines() if line.split()[:1] == [name]], name
+        names = [line.split()[0] for line in done.stdout.splitlines() if line.split()[:1]]
+        assert names.index("controls") > names.index("poly_prag_hybrid")
+        assert names.index("controls") < min(map(names.index, ("poly_prag_random", "global_lora", "format_lora")))
+        for name in ("global_lora", "format_lora"):
+            trained_seconds = open_store(run / "controls" / name / "store").manifest.training["seconds"]
+            assert results["methods"][name]["train_seconds"] == trained_seconds
+            assert results["methods"][name].keys().isdisjoint({"own_first", "abstained"})
 
 
 class TestEvaluation:
@@ -139,7 +252,9 @@ class TestEvaluation:
         assert list(results["methods"]) == METHODS
         questions = results["data"]["questions"]
         for name, result in results["methods"].items():
-            assert result.keys() == RESULT_KEYS | OTHER_KEYS, name
+            choosing = {"own_first"} if name != "vanilla" else set()
+            routing = {"abstained"} if name.startswith("poly_prag") else set()
+            assert result.keys() == RESULT_KEYS | OTHER_KEYS | choosing | routing, name
             assert result["n"] == questions
             low, high = result["f1_ci95"]
             assert 0 <= low <= result["f1"] <= high <= 1
@@ -155,10 +270,14 @@ class TestEvaluation:
         for name, result in methods.items():
             seconds = result["seconds_per_question"]
             assert (seconds["load_merge"] > 0) == name.startswith("prag")
-            assert (seconds["route"] > 0) == name.startswith("poly_prag")
+            retrieving = name in ("poly_prag", "poly_prag_combine")
+            assert (seconds["route"] > 0) == (name.startswith("poly_prag") and not retrieving)
             assert (result["bytes_per_passage"] > 0) == (name != "vanilla")
         trained_seconds = open_store(trained / "store").manifest.training["seconds"]
         assert methods["poly_prag"]["train_seconds"] == trained_seconds
+        router_seconds = router_of(trained).facts.training["seconds"]
+        for name in ("poly_prag_query", "poly_prag_hybrid"):
+            assert methods[name]["train_seconds"] == trained_seconds + router_seconds
         assert methods["prag"]["train_seconds"] > 0
         for with_passages, without in [
             ("standard_rag", "vanilla"),
@@ -213,7 +332,7 @@ class TestWithoutStore:
         config = tmp_path / "mine.yaml"
         config.write_text("data:\n  name: jsonl\n  validation_questions: 0\nanswering:\n  max_new_tokens: 4\n")
         keys = [f"run.dir={tmp_path / 'run'}", *tiny_keys, *own_files, "methods=[vanilla,standard_rag]"]
-        done = run_program("evaluate.py", "--config", config, *keys)
+        done = run_program("evaluate.py", "--config", config, *keys, "logging.wandb=disabled")
         assert done.returncode == 0, done.stderr
         results = json.loads((tmp_path / "run" / "evaluation" / "results.json").read_text())
         assert list(results["methods"]) == ["vanilla", "standard_rag"]
@@ -222,7 +341,7 @@ class TestWithoutStore:
 
     def test_so_they_do_on_the_demo_world(self, in_process, world_keys, tmp_path, capsys):
         keys = [f"run.dir={tmp_path / 'run'}", *world_keys, "data.limit=3", "methods=[standard_rag]"]
-        assert in_process("evaluate.py", *keys) == 0
+        assert in_process("evaluate.py", *keys, "logging.wandb=disabled") == 0
         assert (
             json.loads((tmp_path / "run" / "evaluation" / "results.json").read_text())["methods"]["standard_rag"]["n"]
             == 3

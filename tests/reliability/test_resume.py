@@ -126,7 +126,13 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     return line
 
 
-@pytest.mark.parametrize("more", [(), ("training.accumulate=2",), ("training.gradient_checkpointing=true",)])
+RESEEDING = (
+    *("routing.top_k=1", "routing.reseed_below=0.5", "routing.reseed_every=2", "routing.load_balance=0.1"),
+    *("experts.shared=2", "experts.orthogonality=0.1"),
+)
+
+
+@pytest.mark.parametrize("more", [(), ("training.accumulate=2",), ("training.gradient_checkpointing=true",), RESEEDING])
 @pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable. is deprecated:FutureWarning")
 def test_resumed_equals_uninterrupted_bit_for_bit(train, stop_after, tmp_path, monkeypatch, more):
     assert train(tmp_path / "whole", *more) == 0

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from polyprag.answering.generation import Generated, Generator
+from polyprag.answering.query_router import measure_keys
+from polyprag.answering.question_encoder import build_encoder
 from polyprag.answering.retrieval import BM25Retriever
 from polyprag.config import Config
 from polyprag.config_loading import load_config, to_yaml
@@ -21,7 +23,10 @@ from polyprag.experts.routing import TaskRouter
 from polyprag.files import write_text
 from polyprag.knowledge.corpus import load_knowledge
 from polyprag.methods.workbench import Workbench
-from polyprag.store import write_store
+from polyprag.router_store import RouterFacts, write_router
+from polyprag.store import open_store, write_store
+from polyprag.training.router_data import texts_of
+from polyprag.training.router_stage import FOLDER, new_router
 
 PEOPLE = [
     ("Mira Tolk", "Arlen", "1867", "glass"),
@@ -141,13 +146,54 @@ def train_at_random() -> Train:
 
 
 @pytest.fixture
-def make_bench(configure: Configure, train_at_random: Train, tmp_path: Path) -> MakeBench:
-    """`make_bench(*overrides, trained=True)`: a fresh workbench in the test's own run folder, trained once."""
+def add_router() -> Train:
+    """`add_router(config, folder, seed=0)`: leave a query router beside a run's store, as it is before training.
 
-    def make(*overrides: str, trained: bool = True) -> Workbench:
+    The seed decides the weights of an mlp, and shifts the token weights of either design.
+    """
+
+    def add(config: Config, folder: Path, seed: int = 0) -> None:
+        base, store = load_base(config.base), open_store(folder / "store")
+        encoder = build_encoder(config.router, base)
+        passages, groups, experts = store.rows_NGK.shape
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            router = new_router(config, store, encoder)
+        router.start_from(measure_keys(encoder, texts_of(load_knowledge(config.data))))
+        with torch.no_grad():
+            router.log_weights_V += seed / 10
+        facts = RouterFacts(
+            store=store.manifest.digest,
+            design=config.router.design,
+            encoder=config.router.encoder,
+            layers=config.router.layers,
+            hidden=config.router.hidden,
+            passages=passages,
+            groups=groups,
+            experts=experts,
+            normalisation=config.routing.normalisation,
+            top_k=config.routing.top_k,
+            settings={},
+            training={"seconds": 3.5, "step": 0},
+        )
+        write_router(folder / FOLDER, router, facts)
+
+    return add
+
+
+@pytest.fixture
+def make_bench(configure: Configure, train_at_random: Train, add_router: Train, tmp_path: Path) -> MakeBench:
+    """`make_bench(*overrides, trained=True, router=False)`: a fresh workbench in the test's own run folder.
+
+    The run is trained once, and gets a query router once, if asked to.
+    """
+
+    def make(*overrides: str, trained: bool = True, router: bool = False) -> Workbench:
         config, folder = configure(*overrides), tmp_path / "run"
         if trained and not (folder / "store").exists():
             train_at_random(config, folder)
+        if router and not (folder / FOLDER).exists():
+            add_router(config, folder)
         return Workbench(config, load_knowledge(config.data), folder)
 
     return make

@@ -53,6 +53,12 @@ def test_methods_is_short_for_evaluation_methods() -> None:
     assert load_config(None, parsed.overrides).evaluation.methods == ["vanilla"]
 
 
+def test_question_is_short_and_may_hold_any_sign() -> None:
+    for text in ("What is 2=3: yes, no?", "'Who' \"is\" #1 [of] {them}?", "- Where? -", "null", "1867"):
+        parsed = call("router", f"question={text}")
+        assert load_config(None, parsed.overrides).evaluation.question == text
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -216,6 +216,13 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
             "routing.gumbel is 'true', but routing.normalisation",
         ),
         (["routing.merge_in_training=0.5", "routing.merge_passages=1"], "routing.merge_passages is 1, which merges"),
+        (
+            ["routing.entropy=0.1", "routing.top_k=1"],
+            "routing.entropy is 0.1, but routing.top_k is 1, which leaves one",
+        ),
+        (["routing.load_balance=0.1", "experts.count=1"], "routing.load_balance is 0.1, but experts.count is 1, which"),
+        (["routing.reseed_below=0.1", "experts.count=1"], "routing.reseed_below is 0.1, but experts.count is 1, which"),
+        (["experts.orthogonality=0.1"], "experts.orthogonality is 0.1, but experts.shared is 0, so there is no expert"),
         (["training.max_steps=0"], "training.max_steps is 0, which trains nothing; use 1 or more, or -1"),
         (["experts.targets=[]"], "experts.targets is [], which is empty; give names of the linear layers"),
         (["experts.targets=[a,'']"], "experts.targets is [a, ], with an empty element; remove it"),
@@ -238,6 +245,9 @@ def test_combinations_that_are_right() -> None:
         ["routing.top_k=8"],
         ["routing.gumbel=true"],
         ["routing.merge_in_training=1", "routing.merge_passages=2"],
+        ["routing.entropy=0.1", "routing.top_k=2", "routing.reseed_below=1"],
+        ["routing.z_loss=0.1", "experts.count=1"],
+        ["experts.orthogonality=0.1", "experts.shared=4"],
         ["training.batch_tokens=16", "tasks.max_tokens=1024"],
     ):
         validate(load_config(None, overrides))

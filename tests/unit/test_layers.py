@@ -18,10 +18,11 @@ LAYERS: tuple[set[str], ...] = (
     {"knowledge"},
     {"experts"},
     {"answering"},
-    {"store"},
+    {"store", "runs", "router_store"},
     {"training"},
     {"methods"},
     {"evaluation"},
+    {"sweeps"},
 )
 """From the bottom up; a module may import from its own layer and from those below."""
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from polyprag.answering.retrieval import BM25Retriever
+from polyprag.config import ExpertsConfig, Granularity
 from polyprag.errors import StoreError
+from polyprag.experts.base_model import load_base
+from polyprag.experts.pool import ExpertPool
 from polyprag.knowledge.records import Passage
 from polyprag.store import MANIFEST, Store, is_sound, open_store, verify_store, write_store
 
@@ -50,6 +53,15 @@ def test_what_was_written_is_opened(folder):
     [[hit]] = BM25Retriever.open(store.index_folder).search(["three"], 1)
     assert PASSAGES[hit.position].id == "c"
     verify_store(folder)
+
+
+@pytest.mark.parametrize("shared", [0, 2])
+def test_a_pool_comes_back_with_and_without_a_shared_expert(tmp_path, tiny_config, shared):
+    config = ExpertsConfig(count=4, rank=2, shared=shared)
+    one, other = (ExpertPool(load_base(tiny_config).model, config, Granularity.MODULE) for _ in range(2))
+    other.load(open_store(write(tmp_path / "store", pool=one.state())).pool())
+    assert any("shared_A" in name for name in one.state()) == bool(shared)
+    assert all(torch.equal(tensor, one.state()[name]) for name, tensor in other.state().items())
 
 
 def test_a_store_is_a_frozen_record(folder):

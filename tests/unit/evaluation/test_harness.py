@@ -16,6 +16,7 @@ from polyprag.methods.poly_prag import PolyPrag
 from polyprag.methods.workbench import Answered, Workbench
 
 VANILLA, RAG, POLY = MethodName.VANILLA, MethodName.STANDARD_RAG, MethodName.POLY_PRAG
+QUERY = MethodName.POLY_PRAG_QUERY
 SETTLED = ("answering.shots=0", "answering.passages=1", "answering.combine=sum")
 
 
@@ -78,6 +79,22 @@ class TestAnswers:
         for name in ("vanilla", "poly_prag"):
             scores = [row["scores"]["f1"] for row in rows if row["method"] == name]
             assert results["methods"][name]["f1"] == pytest.approx(sum(scores) / len(scores))
+
+    def test_a_choice_is_kept_with_its_confidence(self, make_bench, folder):
+        bench = make_bench(*SETTLED, "answering.abstain_below=0.5", router=True)
+        results = harness(bench).run([VANILLA, RAG, POLY, QUERY])
+        gold = {question.id: question.passage_ids for question in bench.knowledge.test}
+        rows = {name: [row for row in rows_in(folder) if row["method"] == name] for name in results["methods"]}
+        assert {(row["own_first"], row["confidence"]) for row in rows["vanilla"]} == {(None, None)}
+        for name in ("standard_rag", "poly_prag", "poly_prag_query"):
+            own = [row["retrieved"][0] in gold[row["question_id"]] for row in rows[name]]
+            assert [row["own_first"] for row in rows[name]] == own
+            assert results["methods"][name]["own_first"] == pytest.approx(sum(own) / len(own))
+        assert {row["confidence"] for row in rows["standard_rag"]} == {None}
+        for name in ("poly_prag", "poly_prag_query"):
+            said = [row["confidence"] for row in rows[name]]
+            assert all(one["abstained"] == (one["margin"] < 0.5) for one in said)
+            assert results["methods"][name]["abstained"] == sum(one["abstained"] for one in said) / len(said)
 
     def test_batches_are_as_large_as_configured(self, make_bench, asked):
         harness(make_bench(*SETTLED, "answering.batch_size=3", trained=False)).run([VANILLA])
@@ -207,6 +224,16 @@ class TestResults:
         assert list(results["methods"]) == ["poly_prag", "vanilla"]
         assert not asked  # what the base model says does not depend on the store
 
+    def test_so_does_a_query_router_for_its_own_methods(self, make_bench, add_router, tmp_path, asked):
+        bench = make_bench(*SETTLED, router=True)
+        harness(bench).run([POLY, QUERY])
+        add_router(bench.config, tmp_path / "run", seed=1)
+        asked.clear()
+        harness(make_bench(*SETTLED)).run([POLY])
+        assert not asked
+        harness(make_bench(*SETTLED)).run([QUERY])
+        assert sorted(id_ for batch in asked[1:] for id_ in batch) == sorted(q.id for q in bench.knowledge.test)
+
     def test_a_limit_is_stratified_over_types_and_stated(self, make_bench):
         results = harness(make_bench(*SETTLED, "data.limit=5", "data.limit_seed=7", trained=False)).run([VANILLA])
         assert results["data"]["types"] == {"comparison": 2, "one_hop": 3}  # of four and six
@@ -255,6 +282,14 @@ class TestRefusals:
         assert not asked
         assert not folder.exists()
 
+    @pytest.mark.parametrize("name", [QUERY, MethodName.GLOBAL_LORA, MethodName.FORMAT_LORA])
+    def test_so_is_what_a_later_stage_would_have_trained(self, make_bench, folder, asked, name):
+        verb = "router" if name is QUERY else "controls"
+        with pytest.raises((ConfigError, StoreError), match=rf"python train\.py {verb} run\.dir="):
+            harness(make_bench(*SETTLED)).run([VANILLA, name])
+        assert not asked
+        assert not folder.exists()
+
     def test_a_store_of_another_base_model_likewise(self, make_bench, folder, asked, other_model_folder):
         make_bench(*SETTLED)
         with pytest.raises(StoreError, match="belongs to base model"):
@@ -266,7 +301,7 @@ class TestRefusals:
         questions = tmp_path / "questions.jsonl"
         questions.write_text('{"question": "Who?", "answers": ["Mira"]}\n')
         bench = make_bench(*SETTLED, f"data.questions={questions}")
-        with pytest.raises(DataError, match="has no gold passage in the store; leave the oracle"):
+        with pytest.raises(DataError, match="has no gold passage in the store; leave oracle, uniform"):
             harness(bench).run([VANILLA, MethodName.POLY_PRAG_ORACLE])
         assert not asked
         assert not folder.exists()

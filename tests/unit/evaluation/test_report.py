@@ -4,6 +4,7 @@ import re
 import pytest
 from rich.console import Console
 
+from polyprag.config import MethodName
 from polyprag.evaluation.report import (
     format_bytes,
     format_seconds,
@@ -96,11 +97,50 @@ def test_controls_alone_make_a_table() -> None:
     assert "poly_prag_oracle" in printed(results({"poly_prag_oracle": method()}))
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"), [("poly_prag_uniform", True), ("poly_prag", False), ("oracle_prag", False)]
-)
-def test_is_control(name: str, expected: bool) -> None:
-    assert is_control(name) is expected
+CONTROLS = {
+    *("global_lora", "format_lora"),
+    *(f"poly_prag_{mode}" for mode in ("oracle", "uniform", "average", "shuffled", "random")),
+    *(f"poly_prag_{mode}_combine" for mode in ("oracle", "uniform", "average", "shuffled", "random")),
+}
+
+
+@pytest.mark.parametrize("name", [*MethodName, "oracle_prag"])
+def test_is_control(name: str) -> None:
+    assert is_control(name) is (name in CONTROLS)
+
+
+def first_choices(share: float) -> MethodResult:
+    """A result whose questions of type `two_hop` have unknown first choices."""
+    result = method(("one_hop", "two_hop"))
+    result["by_type"]["one_hop"]["own_first"] = share
+    return result
+
+
+def test_right_first_choices_are_told_of_methods_that_choose() -> None:
+    shares = {
+        "vanilla": method(("one_hop",)),
+        "poly_prag_query": first_choices(0.9),
+        "standard_rag": first_choices(0.95),
+    }
+    content = results(
+        {**shares, "poly_prag_oracle": first_choices(1.0), "poly_prag_random_combine": first_choices(1.0)}
+    )
+    (*_, markdown) = to_markdown(content).split("**Share of questions whose first chosen passage is a gold one**")
+    assert markdown.split("\n\n")[1].splitlines() == [
+        "| method | one_hop (n 30) |",
+        "| :-- | --: |",
+        "| `poly_prag_query` | 0.900 |",
+        "| `standard_rag` | 0.950 |",
+    ]
+    text = printed(content)
+    table = text[text.index("Share of questions") :]
+    assert line_of(table, "poly_prag_query") == ["poly_prag_query", "0.900"]
+
+
+def test_where_no_first_choice_is_known_there_is_no_such_table() -> None:
+    content = results({"prag": method(("one_hop",)), "poly_prag_oracle": first_choices(1.0)})
+    assert len(results_tables(content)) == 2
+    assert "first chosen" not in to_markdown(content)
 
 
 def test_a_type_that_a_method_lacks_is_a_dash_and_sizes_that_differ_a_range() -> None:

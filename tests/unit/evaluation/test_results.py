@@ -17,9 +17,11 @@ from polyprag.evaluation.results import (
     merge_results,
     summarise,
 )
+from polyprag.methods.workbench import Confidence
 from polyprag.metrics import Scores
 
 WHERE = "evaluation/answers.jsonl:7"
+NEWER_KEYS = ("own_first", "confidence")
 
 
 def answer(question_id: str = "q1", f1: float = 0.5, kind: str = "", method: str = "poly_prag") -> Answer:
@@ -56,7 +58,7 @@ class TestAnswerLines:
         assert "\n" not in line
         assert list(json.loads(line)) == [
             *("method", "question_id", "question", "type", "gold", "prediction", "raw_prediction", "scores"),
-            *("retrieved", "top_experts", "prompt_tokens", "new_tokens", "seconds"),
+            *("retrieved", "top_experts", "prompt_tokens", "new_tokens", "seconds", "own_first", "confidence"),
         ]
         assert list(json.loads(line)["seconds"]) == list(STEPS)
 
@@ -80,7 +82,21 @@ class TestAnswerLines:
     def test_other_keys_are_passed_over(self) -> None:
         assert answer_from_json(row({"note": 1}), WHERE) == answer()
 
-    @pytest.mark.parametrize("key", list(json.loads(answer_to_json(answer()))))
+    @pytest.mark.parametrize("own_first", [True, False, None])
+    @pytest.mark.parametrize("confidence", [Confidence(0.25, 0.5, True), Confidence(0.0, 1.0, False), None])
+    def test_what_a_routing_said_of_itself_comes_back(
+        self, own_first: bool | None, confidence: Confidence | None
+    ) -> None:
+        written = replace(answer(), own_first=own_first, confidence=confidence)
+        assert answer_from_json(answer_to_json(written), WHERE) == written
+
+    def test_lines_of_the_first_version_lack_what_is_unknown(self) -> None:
+        old = json.loads(answer_to_json(answer()))
+        for key in NEWER_KEYS:
+            del old[key]
+        assert answer_from_json(json.dumps(old), WHERE) == answer()
+
+    @pytest.mark.parametrize("key", [key for key in json.loads(answer_to_json(answer())) if key not in NEWER_KEYS])
     def test_each_key_is_required(self, key: str) -> None:
         broken = json.loads(answer_to_json(answer()))
         del broken[key]
@@ -108,6 +124,14 @@ class TestAnswerLines:
             ({"seconds": {"retrieve": 0, "route": 0, "load_merge": 0}}, "key 'generate' is missing"),
             ({"seconds": dict.fromkeys(STEPS, float("inf"))}, "'retrieve'"),
             ({"seconds": dict.fromkeys(STEPS, 10**400)}, "'retrieve'"),
+            ({"own_first": 1}, "'own_first' must be true, false or null, not 1"),
+            ({"confidence": 0.5}, "'confidence' must be an object or null, not 0.5"),
+            ({"confidence": {"entropy": 0.5, "abstained": False}}, "key 'margin' is missing"),
+            (
+                {"confidence": {"entropy": "x", "margin": 0.5, "abstained": False}},
+                "'entropy' must be a number, not 'x'",
+            ),
+            ({"confidence": {"entropy": 0.5, "margin": 0.5, "abstained": "no"}}, "'abstained' must be true, false or"),
         ],
     )
     def test_a_wrong_value_is_refused_by_name_and_place(self, changes: dict[str, Any], named: str) -> None:
@@ -159,6 +183,19 @@ class TestSummary:
         assert sum(part["n"] * part["f1"] for part in parts) == pytest.approx(result["n"] * result["f1"])
         for part in (result, *parts):
             assert part["f1_ci95"][0] <= part["f1"] <= part["f1_ci95"][1]
+
+    def test_first_choices_count_where_they_are_known(self) -> None:
+        known = [replace(answer(f"q{at}", kind="bridge"), own_first=at < 3) for at in range(4)]
+        result = summary([*known, answer("q4", kind="bridge"), answer("q5", kind="comparison")])
+        assert result["own_first"] == 0.75
+        assert result["by_type"]["bridge"]["own_first"] == 0.75
+        assert "own_first" not in result["by_type"]["comparison"]
+        assert "own_first" not in summary([answer()])
+
+    def test_so_do_answers_of_the_fall_back(self) -> None:
+        routed = [replace(answer(f"q{at}"), confidence=Confidence(0.5, 0.1, at == 0)) for at in range(4)]
+        assert summary([*routed, answer("q4")])["abstained"] == 0.25
+        assert "abstained" not in summary([answer()])
 
     def test_a_set_without_types_has_no_such_block(self) -> None:
         assert "by_type" not in summary([answer("q1"), answer("q2")])

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from polyprag.evaluation import statistics
-from polyprag.evaluation.statistics import bootstrap_ci, paired_difference
+from polyprag.evaluation.statistics import bootstrap_ci, paired_difference, seeds_bootstrap_ci
 
 light = settings(max_examples=40, deadline=None)
 score_lists = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12).map(np.array)
@@ -126,3 +126,51 @@ def test_p_values_of_equally_good_methods_are_about_uniform() -> None:
 def test_unpaired_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="one shape"):
         paired_difference(np.zeros(3), np.zeros(2), 10, seed=0)
+
+
+def test_one_training_leaves_the_bootstrap_over_questions() -> None:
+    values = scores(60, seed=14)
+    assert seeds_bootstrap_ci(values[None], 500, seed=1) == bootstrap_ci(values, 500, seed=1)
+
+
+def test_trainings_and_questions_are_drawn_as_written_out() -> None:
+    values = np.stack([scores(25, seed=15), scores(25, seed=16) * 0.5, scores(25, seed=17)])
+    generator, means = np.random.default_rng(18), []
+    for _ in range(20000):
+        trainings, questions = generator.integers(3, size=3), generator.integers(25, size=25)
+        means.append(values[np.ix_(trainings, questions)].mean())
+    low, high = np.quantile(means, [0.025, 0.975])
+    found = seeds_bootstrap_ci(values, 20000, seed=19)
+    assert found == (pytest.approx(low, abs=0.03 * (high - low)), pytest.approx(high, abs=0.03 * (high - low)))
+
+
+def test_trainings_that_differ_widen_the_interval() -> None:
+    values = scores(50, seed=20)
+    equal, unequal = np.stack([values, values]), np.stack([values * 0.5, np.clip(values * 1.5, 0, 1.5)])
+    narrow, wide = seeds_bootstrap_ci(equal, 4000, seed=0), seeds_bootstrap_ci(unequal, 4000, seed=0)
+    assert wide[1] - wide[0] > 1.5 * (narrow[1] - narrow[0])
+    one = bootstrap_ci(values, 4000, seed=0)
+    assert narrow == (pytest.approx(one[0], abs=0.02), pytest.approx(one[1], abs=0.02))
+
+
+def test_chunks_of_trainings_do_not_lose_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.stack([scores(37, seed=21), scores(37, seed=22)])
+    whole = seeds_bootstrap_ci(values, 4000, seed=7)
+    monkeypatch.setattr(statistics, "_CHUNK", 1000)
+    assert seeds_bootstrap_ci(values, 4000, seed=7) == pytest.approx(whole, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("values", "resamples", "level", "match"),
+    [
+        (np.zeros(3), 10, 0.95, "matrix"),
+        (np.zeros((2, 0)), 10, 0.95, "at least one value"),
+        (np.zeros((0, 2)), 10, 0.95, "at least one value"),
+        (np.array([[0.5, np.nan], [0.5, 0.5]]), 10, 0.95, "finite"),
+        (np.zeros((2, 2)), 0, 0.95, "resamples"),
+        (np.zeros((2, 2)), 10, 0.0, "level"),
+    ],
+)
+def test_unusable_trainings_are_refused(values: np.ndarray, resamples: int, level: float, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        seeds_bootstrap_ci(values, resamples, seed=0, level=level)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from polyprag.config import Composition, ExpertsConfig, Granularity
 from polyprag.errors import ConfigError, StoreError
-from polyprag.experts.base_model import BaseModel
+from polyprag.experts.base_model import BaseModel, load_base
 from polyprag.experts.pool import ExpertPool, GateContext
 
 EXPERTS = 4
@@ -221,6 +221,85 @@ def test_stored_weights_come_back_with_their_number_type(tiny_base):
     for name, tensor in pool.state().items():
         assert tensor.dtype == torch.bfloat16
         assert torch.equal(tensor, stored[name])
+
+
+def test_a_shared_expert_comes_back_with_the_pool(tiny_base, tiny_config):
+    pool = build(tiny_base, shared=3)
+    for layer in pool.layers.values():
+        nn.init.normal_(layer.shared_B, std=0.3)
+    first = next(iter(pool.layers))
+    assert pool.state()[f"{first}.shared_A"].shape == (3, 32)
+    assert pool.state()[f"{first}.shared_B"].shape == (64, 3)
+    other_base = load_base(tiny_config)
+    other = build(other_base, shared=3)
+    other.load(pool.state())
+    tokens_BT, gates_BGK = torch.tensor(PROMPTS[:1]), random_gates(1, pool.groups)
+    with pool.gated(gates_BGK), other.gated(gates_BGK):
+        assert torch.equal(logits(tiny_base, tokens_BT), logits(other_base, tokens_BT))
+    assert len(pool.parameters()) == 4 * len(pool.layers)
+
+
+@pytest.mark.parametrize(("own", "stored"), [(0, 3), (3, 0), (3, 2)])
+def test_pools_with_another_shared_expert_are_refused(tiny_base, tiny_config, own, stored):
+    state = build(load_base(tiny_config), shared=stored).state()
+    with pytest.raises(StoreError, match=r"shared_[AB]"):
+        build(tiny_base, shared=own).load(state)
+
+
+def test_a_new_shared_expert_changes_nothing_and_zero_gates_leave_it_speaking(tiny_base):
+    pool = build(tiny_base, shared=2)
+    tokens_BT = torch.tensor(PROMPTS[:1])
+    zeros_BGK = torch.zeros(1, pool.groups, EXPERTS)
+    before = logits(tiny_base, tokens_BT)
+    with pool.gated(zeros_BGK):
+        assert torch.equal(logits(tiny_base, tokens_BT), before)
+        for layer in pool.layers.values():
+            nn.init.normal_(layer.shared_B, std=0.3)
+    with pool.gated(zeros_BGK):
+        assert (logits(tiny_base, tokens_BT) - before).abs().max() > 0.1
+    assert torch.equal(logits(tiny_base, tokens_BT), before)
+
+
+def test_experts_orthogonal_to_the_shared_one_cost_nothing(tiny_base):
+    pool = build(tiny_base, shared=2)
+    for layer in pool.layers.values():
+        basis_DD = torch.linalg.qr(torch.randn(layer.A.shape[1], layer.A.shape[1])).Q
+        layer.shared_A.data = 3 * basis_DD[:2]
+        layer.A.data = basis_DD[2 : 2 + len(layer.A)].clone()
+    assert float(pool.orthogonality().detach()) == pytest.approx(0, abs=1e-8)
+    first = next(iter(pool.layers.values()))
+    first.A.data[0] = -5 * first.shared_A.data[1]  # parallel to one row: a squared cosine of 1
+    assert float(pool.orthogonality().detach()) == pytest.approx(1 / len(pool.layers), rel=1e-4)
+
+
+def test_orthogonality_is_the_sum_of_squared_cosines_and_moves_the_experts_only(tiny_base):
+    pool = build(tiny_base, shared=3)
+    penalty = pool.orthogonality()
+    expected = 0.0
+    for layer in pool.layers.values():
+        shared_SD, A_SD = layer.shared_A.detach().double(), layer.A.detach().double()
+        expected += sum(float(torch.cosine_similarity(s, a, dim=0)) ** 2 for s in shared_SD for a in A_SD)
+    assert float(penalty.detach()) == pytest.approx(expected / len(pool.layers), rel=1e-5)
+    penalty.backward()
+    for layer in pool.layers.values():
+        assert layer.A.grad.abs().max() > 0
+        assert layer.shared_A.grad is None
+        assert layer.B.grad is None
+
+
+@pytest.mark.parametrize("composition", Composition)
+@pytest.mark.parametrize("base_fixture", ["tiny_base", "tiny_nf4_base"])
+def test_generation_with_few_experts_equals_the_differentiable_pass(request, base_fixture, composition):
+    base = request.getfixturevalue(base_fixture)
+    pool = build(base, composition=composition, shared=1)
+    tokens_BT = torch.tensor([PROMPTS[0], PROMPTS[0][::-1]])
+    gates_BGK = random_gates(2, pool.groups)
+    gates_BGK[..., :3] = 0.0
+    with pool.gated(gates_BGK):
+        sparse = [logits(base, tokens_BT) for _ in range(2)]
+        dense = base.model(tokens_BT).logits.detach()
+    assert torch.equal(*sparse)
+    torch.testing.assert_close(sparse[0], dense, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("fault", ["missing", "unknown", "shape"])

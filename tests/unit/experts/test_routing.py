@@ -1,5 +1,6 @@
 """Shapes: B rows, G routed groups, K experts, N passages, P merged passages."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,7 +9,17 @@ from torch import Tensor
 
 from polyprag.config import Combine, Normalisation, RoutingConfig
 from polyprag.errors import ConfigError
-from polyprag.experts.routing import TaskRouter, combine_gates, gates_from_logits, usage
+from polyprag.experts.routing import (
+    TaskRouter,
+    combine_gates,
+    dead_experts,
+    gates_from_logits,
+    load_balance_loss,
+    relative_entropy,
+    routing_losses,
+    usage,
+    z_loss,
+)
 
 PASSAGES, GROUPS, EXPERTS = 6, 3, 5
 
@@ -50,6 +61,27 @@ def test_top_k_keeps_the_largest_gates_in_their_proportions(logits, normalisatio
     expected_K = torch.tensor([float(gate) if at in kept else 0.0 for at, gate in enumerate(dense_K)])
     assert set(sparse_K.nonzero().flatten().tolist()) == kept
     torch.testing.assert_close(sparse_K, expected_K / expected_K.sum(), rtol=1e-3, atol=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    rows=st.integers(1, 4),
+    experts=st.integers(1, 8),
+    normalisation=st.sampled_from(Normalisation),
+    seed=st.integers(0, 99),
+    data=st.data(),
+)
+def test_top_k_selects_and_renormalises_as_the_reference(rows, experts, normalisation, seed, data):
+    top_k = data.draw(st.integers(1, experts))
+    logits = np.random.default_rng(seed).normal(scale=3, size=(rows, GROUPS, experts))
+    weights = np.exp(logits) if normalisation is Normalisation.SOFTMAX else 1 / (1 + np.exp(-logits))
+    if normalisation is Normalisation.SOFTMAX:
+        weights /= weights.sum(-1, keepdims=True)
+    weights[logits < np.sort(logits)[..., -top_k, None]] = 0.0
+    expected = weights / (weights.sum(-1, keepdims=True) + 1e-6)
+    found = gates_from_logits(torch.from_numpy(logits), normalisation, top_k).numpy()
+    assert ((found > 0).sum(-1) == top_k).all()
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def test_sigmoid_gates_follow_the_formula():
@@ -146,3 +178,79 @@ def one_hot(experts: list[int]) -> Tensor:
 def test_usage_tells_spread_and_balance(gates_BGK, entropy, imbalance, largest):
     told = {name: float(value) for name, value in usage(gates_BGK).items()}
     assert told == pytest.approx({"entropy": entropy, "imbalance": imbalance, "largest": largest}, abs=1e-4)
+
+
+def random_logits(rows: int = 5) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return 2 * torch.randn(rows, GROUPS, EXPERTS, dtype=torch.float64, generator=generator)
+
+
+@pytest.mark.parametrize("top_k", [0, 2])
+def test_losses_follow_their_formulas(top_k):
+    logits = random_logits()
+    config = RoutingConfig(top_k=top_k, load_balance=0.1, entropy=0.2, z_loss=0.3)
+    found = routing_losses(logits, config)
+    dense = gates_from_logits(logits, Normalisation.SIGMOID).numpy()
+    gates = gates_from_logits(logits, Normalisation.SIGMOID, top_k).numpy()
+    balance = np.mean([EXPERTS * gates[:, g].mean(0) @ dense[:, g].mean(0) for g in range(GROUPS)])
+    entropy = np.mean([-sum(w * np.log(w) for w in row if w > 0) for row in gates.reshape(-1, EXPERTS)])
+    z = np.mean(np.log(np.exp(logits.numpy()).sum(-1)) ** 2)
+    assert {name: weight for name, (weight, _) in found.items()} == {"load_balance": 0.1, "entropy": 0.2, "z_loss": 0.3}
+    assert float(found["load_balance"][1]) == pytest.approx(balance, rel=1e-9)
+    assert float(found["entropy"][1]) == pytest.approx(entropy / np.log(EXPERTS), abs=1e-5)
+    assert float(found["z_loss"][1]) == pytest.approx(z, rel=1e-9)
+
+
+def test_dense_balance_is_the_squared_coefficient_of_variation_plus_one():
+    gates = gates_from_logits(random_logits(), Normalisation.SOFTMAX)
+    use = gates.mean(0).numpy()
+    variation = (use.std(-1) / use.mean(-1)) ** 2
+    assert float(load_balance_loss(gates, gates)) == pytest.approx(variation.mean() + 1, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("gates_BGK", "balance", "entropy"),
+    [
+        (torch.full((3, 2, 4), 0.25), 1, 1),
+        (torch.eye(4)[[2, 2, 2]][:, None], 4, 0),
+        (torch.eye(4)[[0, 1, 2, 3]][:, None], 1, 0),
+    ],
+)
+def test_losses_have_their_bounds_where_they_say(gates_BGK, balance, entropy):
+    assert float(load_balance_loss(gates_BGK, gates_BGK)) == pytest.approx(balance)
+    assert float(relative_entropy(gates_BGK)) == pytest.approx(entropy, abs=1e-4)
+
+
+def test_z_loss_is_zero_for_logits_whose_exponentials_sum_to_one():
+    assert float(z_loss(torch.randn(4, 3, 5).log_softmax(-1))) == pytest.approx(0, abs=1e-10)
+
+
+def test_losses_without_weight_are_left_out():
+    assert routing_losses(random_logits(), RoutingConfig()) == {}
+    assert set(routing_losses(random_logits(), RoutingConfig(z_loss=1.0))) == {"z_loss"}
+
+
+def test_losses_reach_the_rows_of_the_batch_only():
+    one = router(load_balance=1.0, entropy=1.0, z_loss=1.0, top_k=2)
+    losses = routing_losses(one.logits_of(torch.tensor([4, 1, 4])), one.config)
+    sum(weight * loss for weight, loss in losses.values()).backward()
+    gradient = one.rows.weight.grad.coalesce()
+    assert gradient.indices().flatten().tolist() == [1, 4]
+    assert (gradient.values().abs() > 0).all()
+
+
+def test_balance_favours_experts_that_no_row_chooses():
+    logits = random_logits().requires_grad_()
+    with torch.no_grad():
+        logits[..., 0] = -3.0
+    dense, gates = (gates_from_logits(logits, Normalisation.SIGMOID, top_k) for top_k in (0, 2))
+    assert not gates[..., 0].any()
+    (gradient,) = torch.autograd.grad(load_balance_loss(dense, gates), logits)
+    assert (gradient[..., 0] < 0).all()  # a step against it raises them
+
+
+@pytest.mark.parametrize("top_k", [0, 1])
+def test_dead_experts_are_those_that_the_corpus_hardly_uses(top_k):
+    gates_NGK = torch.tensor([[[0.9, 0.1, 0.0], [0.3, 0.3, 0.4]], [[0.96, 0.04, 0.0], [0.5, 0.0, 0.5]]])
+    dead_GK = dead_experts(gates_NGK, RoutingConfig(top_k=top_k, reseed_below=0.3))
+    assert dead_GK.tolist() == [[False, not top_k, True], [False, False, False]]

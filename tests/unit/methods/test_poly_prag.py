@@ -3,14 +3,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from polyprag.answering.question_routing import HybridRouting, QueryRouting, random_gates
 from polyprag.config import Combine, MethodName
 from polyprag.errors import ConfigError, DataError, StoreError
 from polyprag.knowledge.prompts import with_title
 from polyprag.knowledge.records import Question
-from polyprag.methods.poly_prag import GIVEN_GOLD, PolyPrag, other_passages, top_experts
-from polyprag.methods.workbench import STEPS, Setting
+from polyprag.methods.method import PromptMethod
+from polyprag.methods.poly_prag import GIVEN_GOLD, LEARNED, Mode, PolyPrag, mode_of, other_passages, top_experts
+from polyprag.methods.workbench import STEPS, Answered, Confidence, Setting
 
 FAMILY = [name for name in MethodName if name.startswith("poly_prag")]
+CHOOSING = [name for name in FAMILY if mode_of(name) not in GIVEN_GOLD]
+CONTROLS = [name for name in FAMILY if mode_of(name) in GIVEN_GOLD]
+ROUTED_BY_QUERY = [name for name in FAMILY if mode_of(name) in LEARNED]
+WAYS = [Combine.SUM, Combine.MEAN, Combine.SCORE]
 UNHEARD_OF = Question("x", "Xyzzy?", ("nothing",))
 POSITIONS = {f"p{index}": index for index in range(6)}
 
@@ -25,8 +31,27 @@ def asked(position: int, *gold: str) -> Question:
     return Question(f"q{position}", "?", ("a",), passage_ids=gold)
 
 
+def answers_of(name: MethodName, bench, setting: Setting, questions=None) -> list[Answered]:
+    """What a method answers after it was prepared for the test questions."""
+    method = PolyPrag(name, bench)
+    method.prepare(bench.knowledge.test if questions is None else questions, [setting])
+    return method.answer(bench.knowledge.test if questions is None else questions, setting)
+
+
+def shown_in(prompt: str, bench) -> list[str]:
+    """Ids of the passages that a prompt shows."""
+    return [passage.id for passage in bench.passages if with_title(passage) in prompt]
+
+
+def test_the_name_says_how_gates_are_chosen():
+    modes = {name.removesuffix("_combine"): mode_of(name) for name in FAMILY}
+    assert len(FAMILY) == 2 * len(modes) == 2 * len(Mode)
+    assert modes.pop("poly_prag") is Mode.PASSAGE
+    assert all(name == f"poly_prag_{mode}" for name, mode in modes.items())
+
+
 class TestOptions:
-    @pytest.mark.parametrize("name", [MethodName.POLY_PRAG, MethodName.POLY_PRAG_COMBINE])
+    @pytest.mark.parametrize("name", CHOOSING)
     def test_one_passage_needs_no_way_to_combine(self, make_bench, name):
         options = PolyPrag(name, make_bench(trained=False)).options()
         expected = [(1, "sum"), *((n, how) for n in (2, 3) for how in ("sum", "mean", "score"))]
@@ -46,21 +71,20 @@ class TestOptions:
         options = PolyPrag(MethodName.POLY_PRAG, make_bench(*overrides, trained=False)).options()
         assert [(option.passages, option.combine) for option in options] == expected
 
-    @pytest.mark.parametrize("name", sorted(GIVEN_GOLD))
+    @pytest.mark.parametrize("name", CONTROLS)
     def test_controls_choose_the_way_to_combine_alone(self, make_bench, name):
         options = PolyPrag(name, make_bench(trained=False)).options()
-        assert options == [Setting(combine=how) for how in (Combine.SUM, Combine.MEAN, Combine.SCORE)]
+        assert options == [Setting(combine=how) for how in WAYS]
         closed = make_bench("answering.combine=mean", "answering.passages=2", trained=False)
         assert PolyPrag(name, closed).options() == [Setting(combine=Combine.MEAN)]
 
 
 class TestGates:
-    @pytest.mark.parametrize("how", [Combine.SUM, Combine.MEAN, Combine.SCORE])
+    @pytest.mark.parametrize("how", WAYS)
     def test_they_combine_the_rows_of_the_retrieved_passages(self, make_bench, generations, how):
         bench = make_bench()
-        method = PolyPrag(MethodName.POLY_PRAG, bench)
         questions = bench.knowledge.test
-        answered = method.answer(questions, Setting(passages=2, combine=how))
+        answered = answers_of(MethodName.POLY_PRAG, bench, Setting(passages=2, combine=how))
         (seen,) = generations
         gates_NGK = gates_of_passages(bench)
         for row, (question, one) in enumerate(zip(questions, answered, strict=True)):
@@ -78,18 +102,18 @@ class TestGates:
     def test_the_oracle_takes_the_gold_passages(self, make_bench, generations):
         bench = make_bench()
         questions = bench.knowledge.test
-        answered = PolyPrag(MethodName.POLY_PRAG_ORACLE, bench).answer(questions, Setting())
+        answered = answers_of(MethodName.POLY_PRAG_ORACLE, bench, Setting())
         gates_NGK = gates_of_passages(bench)
         for row, (question, one) in enumerate(zip(questions, answered, strict=True)):
             assert one.retrieved == question.passage_ids
             expected_GK = sum(gates_NGK[bench.positions[passage]] for passage in question.passage_ids)
             torch.testing.assert_close(generations[0].gates_BGK[row].double(), expected_GK, rtol=0, atol=1e-5)
 
-    @pytest.mark.parametrize("how", [Combine.SUM, Combine.MEAN, Combine.SCORE])
+    @pytest.mark.parametrize("how", WAYS)
     def test_uniform_spreads_the_mass_of_the_oracle(self, make_bench, generations, how):
         bench = make_bench()
         for name in (MethodName.POLY_PRAG_ORACLE, MethodName.POLY_PRAG_UNIFORM):
-            PolyPrag(name, bench).answer(bench.knowledge.test, Setting(combine=how))
+            answers_of(name, bench, Setting(combine=how))
         oracle_BGK, uniform_BGK = (seen.gates_BGK for seen in generations)
         assert oracle_BGK.std(-1).min() > 0.01
         assert torch.equal(uniform_BGK, uniform_BGK[..., :1].expand_as(uniform_BGK))
@@ -97,10 +121,8 @@ class TestGates:
 
     def test_shuffled_never_takes_an_own_passage(self, make_bench, generations):
         bench = make_bench()
-        method = PolyPrag(MethodName.POLY_PRAG_SHUFFLED, bench)
         questions = bench.knowledge.test
-        method.prepare(questions, method.options())
-        answered = method.answer(questions, Setting())
+        answered = answers_of(MethodName.POLY_PRAG_SHUFFLED, bench, Setting())
         for question, one in zip(questions, answered, strict=True):
             assert one.retrieved
             assert not set(one.retrieved) & set(question.passage_ids)
@@ -109,9 +131,59 @@ class TestGates:
             expected_GK = sum(gates_NGK[bench.positions[passage]] for passage in one.retrieved)
             torch.testing.assert_close(generations[0].gates_BGK[row].double(), expected_GK, rtol=0, atol=1e-5)
 
+    @pytest.mark.parametrize("how", WAYS)
+    def test_average_takes_the_mean_gates_with_the_mass_of_the_oracle(self, make_bench, generations, how):
+        bench = make_bench()
+        for name in (MethodName.POLY_PRAG_ORACLE, MethodName.POLY_PRAG_AVERAGE):
+            answers_of(name, bench, Setting(combine=how))
+        oracle_BGK, average_BGK = (seen.gates_BGK.double() for seen in generations)
+        mean_GK = gates_of_passages(bench).mean(0)
+        for own_GK, ours_GK in zip(oracle_BGK, average_BGK, strict=True):
+            torch.testing.assert_close(ours_GK, mean_GK * own_GK.sum(-1, keepdim=True), rtol=1e-4, atol=1e-5)
+
+    def test_random_gates_are_those_of_the_oracle_scrambled_by_question_and_seed(self, make_bench, generations):
+        bench = make_bench("routing.top_k=2")
+        for name in (MethodName.POLY_PRAG_ORACLE, MethodName.POLY_PRAG_RANDOM, MethodName.POLY_PRAG_RANDOM):
+            answers_of(name, bench, Setting())
+        answers_of(MethodName.POLY_PRAG_RANDOM, make_bench("routing.top_k=2", "evaluation.seed=1"), Setting())
+        oracle_BGK, random_BGK, again_BGK, other_BGK = (seen.gates_BGK for seen in generations)
+        assert torch.equal(random_BGK, again_BGK)
+        assert all(not torch.equal(one, other) for one, other in zip(random_BGK, other_BGK, strict=True))
+        assert all(not torch.equal(one, other) for one, other in zip(random_BGK, oracle_BGK, strict=True))
+        assert torch.equal(random_BGK.sort(-1).values, oracle_BGK.sort(-1).values)
+        for question, oracle_GK, gates_GK in zip(bench.knowledge.test, oracle_BGK, random_BGK, strict=True):
+            assert torch.equal(gates_GK, random_gates(question, oracle_GK, seed=0))
+
+    def test_the_query_router_gives_the_row_of_its_first_choice(self, make_bench, generations):
+        bench = make_bench(router=True)
+        answered = answers_of(MethodName.POLY_PRAG_QUERY, bench, Setting(passages=1))
+        router, gates_NGK = bench.stored_router.router, gates_of_passages(bench)
+        states = bench.question_encoder.encode([question.text for question in bench.knowledge.test])
+        first_B = router.logits(router.represent(states), gates_NGK.float()).argmax(-1)
+        for row, one in enumerate(answered):
+            assert one.retrieved == (bench.passages[first_B[row]].id,)
+            torch.testing.assert_close(
+                generations[0].gates_BGK[row].double(), gates_NGK[first_B[row]], rtol=0, atol=1e-5
+            )
+
+    def test_the_query_router_wants_no_index(self, make_bench, monkeypatch):
+        bench = make_bench(router=True)
+        monkeypatch.setattr(type(bench), "retriever", property(lambda self: pytest.fail("retrieved")))
+        answers_of(MethodName.POLY_PRAG_QUERY, bench, Setting(passages=2))
+
+    def test_hybrid_weighs_both(self, make_bench, generations):
+        bench = make_bench(router=True)
+        setting = Setting(passages=2, combine=Combine.SCORE)
+        answered = answers_of(MethodName.POLY_PRAG_HYBRID, bench, setting)
+        query = QueryRouting(bench.question_encoder, bench.stored_router.router, bench.gates_NGK)
+        routed = HybridRouting(query, bench.retriever).route(bench.knowledge.test, 2, Combine.SCORE)
+        for row, (one, choice) in enumerate(zip(answered, routed, strict=True)):
+            assert one.retrieved == tuple(bench.passages[position].id for position in choice.passages)
+            assert torch.equal(generations[0].gates_BGK[row], choice.gates_GK)
+
     def test_a_question_that_finds_nothing_is_answered_by_the_base_model(self, make_bench, generations):
         bench = make_bench()
-        (one,) = PolyPrag(MethodName.POLY_PRAG, bench).answer([UNHEARD_OF], Setting(passages=3))
+        (one,) = answers_of(MethodName.POLY_PRAG, bench, Setting(passages=3), [UNHEARD_OF])
         assert one.retrieved == ()
         assert not generations[0].gates_BGK.any()
         assert [one.generated] == bench.plain_generator.answer([bench.writer.question(UNHEARD_OF.text)])
@@ -119,18 +191,16 @@ class TestGates:
     def test_the_gates_change_the_answers(self, make_bench):
         bench = make_bench()
         questions = bench.knowledge.test
-        answered = PolyPrag(MethodName.POLY_PRAG, bench).answer(questions, Setting(passages=1))
+        answered = answers_of(MethodName.POLY_PRAG, bench, Setting(passages=1))
         plain = bench.plain_generator.answer([bench.writer.question(question.text) for question in questions])
         assert [one.generated for one in answered] != plain
 
 
 class TestPrompts:
-    @pytest.mark.parametrize("name", [name for name in FAMILY if name is not MethodName.POLY_PRAG_COMBINE])
+    @pytest.mark.parametrize("name", [name for name in FAMILY if not name.endswith("_combine")])
     def test_no_passage_is_shown(self, make_bench, generations, name):
-        bench = make_bench()
-        method = PolyPrag(name, bench)
-        method.prepare(bench.knowledge.test, method.options())
-        answered = method.answer(bench.knowledge.test, Setting(passages=2))
+        bench = make_bench(router=True)
+        answered = answers_of(name, bench, Setting(passages=2))
         (seen,) = generations
         for question, one, prompt in zip(bench.knowledge.test, answered, seen.prompts, strict=True):
             assert question.text in prompt
@@ -138,34 +208,105 @@ class TestPrompts:
             assert all(passage.text not in prompt for passage in bench.passages)
             assert one.prompt_tokens == len(bench.writer.question(question.text))
 
-    def test_combine_shows_the_passages_whose_gates_it_takes(self, make_bench, generations):
-        bench = make_bench()
-        method = PolyPrag(MethodName.POLY_PRAG_COMBINE, bench)
-        answered = method.answer(bench.knowledge.test, Setting(passages=2))
-        PolyPrag(MethodName.POLY_PRAG, bench).answer(bench.knowledge.test, Setting(passages=2))
+    @pytest.mark.parametrize("name", [name for name in CHOOSING if name.endswith("_combine")])
+    def test_combine_shows_the_passages_whose_gates_it_takes(self, make_bench, generations, name):
+        bench = make_bench(router=True)
+        answered = answers_of(name, bench, Setting(passages=2))
+        answers_of(MethodName(name.removesuffix("_combine")), bench, Setting(passages=2))
         combined, alone = generations
         assert torch.equal(combined.gates_BGK, alone.gates_BGK)
         for one, prompt in zip(answered, combined.prompts, strict=True):
+            assert one.retrieved
             shown = [bench.passages[bench.positions[id_]] for id_ in one.retrieved]
             assert all(f"Passage {at}: {with_title(passage)}" in prompt for at, passage in enumerate(shown, 1))
             assert all(p.text not in prompt for p in bench.passages if p.id not in one.retrieved)
 
+    @pytest.mark.parametrize("name", [name for name in CONTROLS if name.endswith("_combine")])
+    def test_combined_controls_show_the_gold_passages(self, make_bench, generations, name):
+        bench = make_bench()
+        answers_of(name, bench, Setting())
+        answers_of(MethodName(name.removesuffix("_combine")), bench, Setting())
+        combined, alone = generations
+        assert torch.equal(combined.gates_BGK, alone.gates_BGK)
+        for question, prompt in zip(bench.knowledge.test, combined.prompts, strict=True):
+            assert shown_in(prompt, bench) == sorted(question.passage_ids)
+
+
+class TestConfidence:
+    @pytest.mark.parametrize("name", CHOOSING)
+    def test_an_answer_carries_that_of_its_routing(self, make_bench, name):
+        bench = make_bench(router=True)
+        method = PolyPrag(name, bench)
+        method.prepare(bench.knowledge.test, method.options())
+        routed = method.routing.route(bench.knowledge.test, 2, Combine.SUM)
+        answered = method.answer(bench.knowledge.test, Setting(passages=2))
+        assert [one.confidence for one in answered] == [
+            Confidence(choice.entropy, choice.margin, abstained=False) for choice in routed
+        ]
+        assert len({one.confidence for one in answered}) > 1
+
+    @pytest.mark.parametrize("name", CONTROLS)
+    def test_controls_have_no_doubt(self, make_bench, name):
+        bench = make_bench("answering.abstain_below=1")
+        assert {one.confidence for one in answers_of(name, bench, Setting())} == {Confidence(0.0, 1.0, False)}
+
+
+class TestAbstaining:
+    """On questions that name two people, so that no routing is quite sure."""
+
+    @pytest.mark.parametrize("name", CHOOSING)
+    def test_the_base_model_alone_answers_what_is_not_trusted(self, make_bench, generations, name):
+        bench = make_bench("answering.abstain_below=1", "data.types=[comparison]", router=True)
+        answered = answers_of(name, bench, Setting(passages=2))
+        assert all(one.confidence.abstained and one.confidence.margin < 1 for one in answered)
+        (seen,) = generations
+        assert seen.gates_BGK is None
+        assert not any(shown_in(prompt, bench) for prompt in seen.prompts)
+        plain = bench.plain_generator.answer([bench.writer.question(q.text) for q in bench.knowledge.test])
+        assert [one.generated for one in answered] == plain
+
+    @pytest.mark.parametrize("name", CHOOSING)
+    def test_or_standard_rag_does(self, make_bench, name):
+        keys = ("answering.abstain_below=1", "answering.abstain_to=standard_rag", "data.types=[comparison]")
+        bench = make_bench(*keys, router=True)
+        answered = answers_of(name, bench, Setting(passages=2))
+        expected = PromptMethod(MethodName.STANDARD_RAG, bench).answer(bench.knowledge.test, Setting(passages=2))
+        assert [one.generated for one in answered] == [one.generated for one in expected]
+        assert [one.prompt_tokens for one in answered] == [one.prompt_tokens for one in expected]
+
+    def test_the_other_questions_of_a_batch_are_answered_as_before(self, make_bench):
+        bench = make_bench()
+        questions = bench.knowledge.test[3:] + bench.knowledge.test[:3]
+        trusting = answers_of(MethodName.POLY_PRAG, bench, Setting(passages=1), questions)
+        threshold = sorted(one.confidence.margin for one in trusting)[3]
+        plain = bench.plain_generator.answer([bench.writer.question(q.text) for q in questions])
+        doubting = make_bench(f"answering.abstain_below={threshold!r}")
+        wary = answers_of(MethodName.POLY_PRAG, doubting, Setting(passages=1), questions)
+        abstained = [one.confidence.abstained for one in wary]
+        assert abstained != sorted(abstained)  # some that are not trusted come before some that are
+        assert sum(abstained) <= 3
+        for before, base, now, fell_back in zip(trusting, plain, wary, abstained, strict=True):
+            assert now.generated == (base if fell_back else before.generated)
+            assert fell_back == (now.confidence.margin < threshold)
+            assert (now.retrieved, now.top_experts) == (before.retrieved, before.top_experts)
+
 
 class TestControls:
-    @pytest.mark.parametrize("name", sorted(GIVEN_GOLD))
+    @pytest.mark.parametrize("name", CONTROLS)
     @pytest.mark.parametrize("gold", [(), ("elsewhere",)])
     def test_without_gold_they_are_refused_before_answering(self, make_bench, name, gold):
         bench = make_bench()
         method = PolyPrag(name, bench)
         questions = [*bench.knowledge.test, Question("lost", "Who?", ("a",), passage_ids=gold)]
-        with pytest.raises(DataError, match=r"'lost' has no gold passage in the store; leave the oracle"):
+        with pytest.raises(DataError, match=r"'lost' has no gold passage in the store; leave oracle, uniform, av"):
             method.prepare(questions, method.options())
         with pytest.raises(DataError, match="'lost'"):
             method.check(questions)
 
-    def test_methods_that_retrieve_do_not_ask_for_gold(self, make_bench):
-        bench = make_bench()
-        method = PolyPrag(MethodName.POLY_PRAG, bench)
+    @pytest.mark.parametrize("name", CHOOSING)
+    def test_methods_that_choose_do_not_ask_for_gold(self, make_bench, name):
+        bench = make_bench(router=True)
+        method = PolyPrag(name, bench)
         method.check([UNHEARD_OF])
         method.prepare([UNHEARD_OF], method.options())
 
@@ -202,10 +343,16 @@ class TestTopExperts:
 
     def test_answers_carry_them(self, make_bench, generations):
         bench = make_bench()
-        (one, *_) = PolyPrag(MethodName.POLY_PRAG, bench).answer(bench.knowledge.test, Setting(passages=1))
+        (one, *_) = answers_of(MethodName.POLY_PRAG, bench, Setting(passages=1))
         assert one.top_experts == top_experts(generations[0].gates_BGK[0])
+
+    @pytest.mark.parametrize("name", FAMILY)
+    def test_the_time_of_choosing_is_retrieval_for_bm25_and_routing_for_the_rest(self, make_bench, name):
+        bench = make_bench(router=True)
+        (one, *_) = answers_of(name, bench, Setting(passages=1))
         assert list(one.seconds) == list(STEPS)
-        assert one.seconds["load_merge"] == 0
+        spent = {step for step, seconds in one.seconds.items() if seconds > 0}
+        assert spent == {"retrieve" if mode_of(name) is Mode.PASSAGE else "route", "generate"}
 
 
 class TestStore:
@@ -236,3 +383,56 @@ class TestStore:
         assert method.train_seconds == 12.5
         train_at_random(bench.config, tmp_path / "run", seed=1)
         assert PolyPrag(MethodName.POLY_PRAG, make_bench()).identity != method.identity
+
+    def test_a_threshold_of_trust_belongs_to_the_identity(self, make_bench):
+        benches = [make_bench(f"answering.abstain_below={at}") for at in (0, 0.2, 0.4)]
+        identities = {PolyPrag(MethodName.POLY_PRAG, bench).identity for bench in benches}
+        rag = make_bench("answering.abstain_below=0.4", "answering.abstain_to=standard_rag")
+        assert len(identities | {PolyPrag(MethodName.POLY_PRAG, rag).identity}) == 4
+        without = make_bench("answering.abstain_to=standard_rag")
+        assert PolyPrag(MethodName.POLY_PRAG, without).identity == without.store.manifest.digest
+
+
+class TestQueryRouter:
+    @pytest.mark.parametrize("name", ROUTED_BY_QUERY)
+    def test_without_one_the_remedy_is_named(self, make_bench, name):
+        method = PolyPrag(name, make_bench())
+        says = r"there is no query router; train it with python train\.py router"
+        with pytest.raises(StoreError, match=says) as caught:
+            method.check([UNHEARD_OF])
+        assert "\n" not in str(caught.value)
+
+    def test_one_of_another_store_is_refused(self, make_bench, train_at_random, tmp_path):
+        bench = make_bench(router=True)
+        train_at_random(bench.config, tmp_path / "run", seed=1)
+        with pytest.raises(StoreError, match="belongs to another store, which was replaced since"):
+            PolyPrag(MethodName.POLY_PRAG_QUERY, make_bench()).check([UNHEARD_OF])
+
+    def test_the_others_can_do_without(self, make_bench):
+        bench = make_bench()
+        for name in set(FAMILY) - set(ROUTED_BY_QUERY):
+            PolyPrag(name, bench).check(bench.knowledge.test)
+
+    def test_what_represents_questions_is_that_of_its_training(self, make_bench):
+        make_bench("router.layers=2", router=True)
+        bench = make_bench("router.layers=0")
+        _ = bench.store
+        assert bench.question_encoder.last_block is bench.base.model.model.layers[1]
+
+    @pytest.mark.parametrize("name", FAMILY)
+    def test_another_one_has_another_identity_where_it_chooses(self, make_bench, add_router, tmp_path, name):
+        bench = make_bench(router=True)
+        before = PolyPrag(name, bench).identity
+        add_router(bench.config, tmp_path / "run", seed=1)
+        assert (PolyPrag(name, make_bench()).identity != before) == (name in ROUTED_BY_QUERY)
+
+    def test_it_adds_its_size_and_training_and_takes_the_place_of_the_index(self, make_bench, tmp_path):
+        bench = make_bench(router=True)
+        passage, query, hybrid = (
+            PolyPrag(name, bench)
+            for name in (MethodName.POLY_PRAG, MethodName.POLY_PRAG_QUERY, MethodName.POLY_PRAG_HYBRID)
+        )
+        router = (tmp_path / "run" / "router" / "router.safetensors").stat().st_size / len(bench.passages)
+        assert hybrid.bytes_per_passage == pytest.approx(passage.bytes_per_passage + router)
+        assert query.bytes_per_passage == pytest.approx(hybrid.bytes_per_passage - bench.index_bytes_per_passage)
+        assert (passage.train_seconds, query.train_seconds, hybrid.train_seconds) == (12.5, 16.0, 16.0)

@@ -1,5 +1,6 @@
 """Shapes: B rows, G routed groups, K experts, N passages, M neighbours."""
 
+import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from polyprag.experts.routing import TaskRouter
 from polyprag.knowledge.prompts import PromptWriter
 from polyprag.knowledge.records import Knowledge
 from polyprag.knowledge.tasks import build_tasks
+from polyprag.training import dead_experts
 from polyprag.training import module as module_file
 from polyprag.training.batches import Batch, collate
 from polyprag.training.checkpoint import Checkpointing
@@ -203,3 +205,56 @@ def test_validation_uses_the_gates_of_the_gold_passage(tiny_base, tiny_knowledge
     monkeypatch.setattr(training.module, "log", lambda *_, **__: None)
     training.module.validation_step(list(reversed(tiny_knowledge.validation)), 0)
     torch.testing.assert_close(seen[0], training.router.all_gates()[[2, 1, 0]])
+
+
+def test_penalties_are_added_by_weight_and_logged_apart(tiny_base, tiny_knowledge, config, monkeypatch):
+    config.experts.shared, config.experts.orthogonality = 2, 0.3
+    config.routing.load_balance, config.routing.entropy, config.routing.z_loss = 0.1, 0.2, 0.05
+    training = Training(tiny_base, tiny_knowledge, config)
+    logged: dict[str, Tensor] = {}
+    monkeypatch.setattr(training.module, "log", lambda name, value, **_: logged.update({name: value}))
+    monkeypatch.setattr(training.module, "log_dict", logged.update)
+    batch = collate(training.packs[:3], 0)
+    total = training.module.training_step(batch, 0)
+    lm_loss, _ = training.module(batch)
+    torch.testing.assert_close(logged["train/loss"], lm_loss)
+    weights = {"load_balance": 0.1, "entropy": 0.2, "z_loss": 0.05, "orthogonality": 0.3}
+    torch.testing.assert_close(total, lm_loss + sum(w * logged[f"train/{name}"] for name, w in weights.items()))
+
+
+def test_without_weights_nothing_is_added_or_logged(tiny_base, tiny_knowledge, config, monkeypatch):
+    training = Training(tiny_base, tiny_knowledge, config)
+    logged: dict[str, Tensor] = {}
+    monkeypatch.setattr(training.module, "log", lambda name, value, **_: logged.update({name: value}))
+    monkeypatch.setattr(training.module, "log_dict", logged.update)
+    total = training.module.training_step(collate(training.packs[:3], 0), 0)
+    assert torch.equal(total, logged["train/loss"])
+    assert [name for name in logged if name.startswith("train/")] == ["train/loss"]
+
+
+def test_routing_losses_leave_the_experts_alone(tiny_base, tiny_knowledge, config):
+    config.routing.load_balance = config.routing.entropy = config.routing.z_loss = 1.0
+    training = Training(tiny_base, tiny_knowledge, config)
+    penalties = training.module.penalties(torch.tensor([0, 2]))
+    sum(weight * value for weight, value in penalties.values()).backward()
+    assert all(parameter.grad is None for parameter in training.pool.parameters())
+    assert training.router.rows.weight.grad.coalesce().indices().flatten().tolist() == [0, 2]
+
+
+def test_dead_experts_are_looked_for_while_training_and_counted_in_the_log(
+    tiny_base, tiny_knowledge, config, tmp_path, monkeypatch
+):
+    config.routing.top_k, config.routing.reseed_below, config.routing.reseed_every = 1, 0.5, 5
+    config.training.epochs, config.training.validate_every = 6, 0
+    training = Training(tiny_base, tiny_knowledge, config)
+    looks = []
+    monkeypatch.setattr(dead_experts, "reseed", lambda *arguments: looks.append(arguments))
+    trainer = training.trainer(tmp_path)
+    trainer.fit(training.module, training.data)
+    steps = training.data.steps()
+    assert len(looks) == steps // 5 - 1 >= 3  # none within the last five steps
+    [log] = tmp_path.rglob("metrics.csv")
+    with log.open(encoding="utf-8") as lines:
+        counted = {int(row["step"]): float(row["routing/dead"]) for row in csv.DictReader(lines) if row["routing/dead"]}
+    assert counted == {5 * at: float(look[3].sum()) for at, look in enumerate(looks, 1)}
+    assert min(counted.values()) >= training.pool.groups  # four experts, three passages with one each

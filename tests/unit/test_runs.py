@@ -7,8 +7,8 @@ from polyprag.config import Combine, Config, DataName
 from polyprag.config_keys import config_difference
 from polyprag.config_loading import to_yaml
 from polyprag.errors import ConfigError, DataError, StoreError
-from polyprag.evaluation.inputs import evaluation_config, evaluation_knowledge
 from polyprag.knowledge.corpus import load_knowledge
+from polyprag.runs import run_config, run_knowledge
 
 
 @pytest.fixture
@@ -31,35 +31,35 @@ def write_questions(path: Path, *rows: dict[str, object]) -> Path:
 class TestConfig:
     def test_without_a_run_it_is_that_of_the_call(self, tmp_path):
         path = write(tmp_path / "some.yaml", "experts:\n  count: 5\n")
-        config, folder = evaluation_config(path, [f"run.dir={tmp_path / 'none'}", "experts.rank=3"])
+        config, folder = run_config(path, [f"run.dir={tmp_path / 'none'}", "experts.rank=3"])
         assert (config.experts.count, config.experts.rank) == (5, 3)
         assert folder == tmp_path / "none"
 
     def test_without_a_run_it_is_checked(self, tmp_path):
         with pytest.raises(ConfigError, match=r"experts\.count is 0"):
-            evaluation_config(None, [f"run.dir={tmp_path / 'none'}", "experts.count=0"])
+            run_config(None, [f"run.dir={tmp_path / 'none'}", "experts.count=0"])
 
     def test_the_folder_may_go_by_the_name_of_the_file(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        _, folder = evaluation_config(write(tmp_path / "some.yaml", ""), [])
+        _, folder = run_config(write(tmp_path / "some.yaml", ""), [])
         assert folder == Path("runs/some")
 
     def test_a_trained_run_brings_its_own(self, run, configure):
-        config, folder = evaluation_config(None, [f"run.dir={run}"])
+        config, folder = run_config(None, [f"run.dir={run}"])
         expected = configure("answering.passages=5", "answering.combine=mean", f"run.dir={run}")
         assert folder == run
         assert config == expected
 
     def test_overrides_come_on_top(self, run):
-        config, _ = evaluation_config(None, [f"run.dir={run}", "answering.passages=1", "base.dtype=bfloat16"])
+        config, _ = run_config(None, [f"run.dir={run}", "answering.passages=1", "base.dtype=bfloat16"])
         assert (config.answering.passages, config.answering.combine) == (1, Combine.MEAN)
         assert config.base.dtype == "bfloat16"
 
     def test_overrides_are_checked(self, run):
         with pytest.raises(ConfigError, match=r"answering\.max_new_tokens is 0"):
-            evaluation_config(None, [f"run.dir={run}", "answering.max_new_tokens=0"])
+            run_config(None, [f"run.dir={run}", "answering.max_new_tokens=0"])
         with pytest.raises(ConfigError, match=r"unknown key 'answering\.passage'; did you mean answering\.passages"):
-            evaluation_config(None, [f"run.dir={run}", "answering.passage=1"])
+            run_config(None, [f"run.dir={run}", "answering.passage=1"])
 
     @pytest.mark.parametrize(
         ("override", "key"),
@@ -75,10 +75,10 @@ class TestConfig:
     )
     def test_what_training_has_fixed_cannot_be_changed(self, run, override, key):
         with pytest.raises(ConfigError, match=rf"^{key}: fixed by the training in .*; leave out, or train another"):
-            evaluation_config(None, [f"run.dir={run}", override])
+            run_config(None, [f"run.dir={run}", override])
 
     def test_the_same_value_again_is_no_change(self, run):
-        config, _ = evaluation_config(None, [f"run.dir={run}", "experts.count=3"])
+        config, _ = run_config(None, [f"run.dir={run}", "experts.count=3"])
         assert config.experts.count == 3
 
     def test_a_file_replaces_the_free_sections_and_no_others(self, run, tmp_path, library_files):
@@ -87,8 +87,8 @@ class TestConfig:
             f"data:\n  name: jsonl\n  path: {library_files[0]}\n  train_qas: 1\n"
             "answering:\n  passages: 2\nprag:\n  rank: 7\nexperts:\n  count: 99\ntraining:\n  epochs: 77\n",
         )
-        trained, _ = evaluation_config(None, [f"run.dir={run}"])
-        config, _ = evaluation_config(path, [f"run.dir={run}", "answering.shots=1"])
+        trained, _ = run_config(None, [f"run.dir={run}"])
+        config, _ = run_config(path, [f"run.dir={run}", "answering.shots=1"])
         assert (config.answering.passages, config.answering.combine) == (2, Combine.AUTO)
         assert (config.answering.shots, config.prag.rank, config.data.train_qas) == (1, 7, 1)
         free = ("data.", "answering.", "prag.", "evaluation.", "logging.")
@@ -98,21 +98,21 @@ class TestConfig:
         folder = tmp_path / "begun"
         folder.mkdir()
         write(folder / "config.yaml", to_yaml(configure("answering.passages=4")))
-        config, _ = evaluation_config(None, [f"run.dir={folder}"])
+        config, _ = run_config(None, [f"run.dir={folder}"])
         assert config.answering.passages == 4
 
 
 class TestKnowledge:
     @pytest.fixture
     def config(self, run) -> Config:
-        return evaluation_config(None, [f"run.dir={run}"])[0]
+        return run_config(None, [f"run.dir={run}"])[0]
 
     def test_without_a_store_it_is_that_of_the_data(self, configure, tmp_path):
         config = configure()
-        assert evaluation_knowledge(config, tmp_path / "none") == load_knowledge(config.data)
+        assert run_knowledge(config, tmp_path / "none") == load_knowledge(config.data)
 
     def test_with_the_data_of_the_training_nothing_changes(self, config, run):
-        assert evaluation_knowledge(config, run) == load_knowledge(config.data)
+        assert run_knowledge(config, run) == load_knowledge(config.data)
 
     def test_other_questions_keep_the_corpus_of_the_store(self, config, run, tmp_path):
         config.data.questions = str(
@@ -123,7 +123,7 @@ class TestKnowledge:
             )
         )
         config.data.path, config.data.validation_questions = "", 0
-        knowledge = evaluation_knowledge(config, run)
+        knowledge = run_knowledge(config, run)
         assert [passage.id for passage in knowledge.passages] == [f"p{index}" for index in range(6)]
         assert [(q.id, q.passage_ids) for q in knowledge.test] == [("n1", ("p0",)), ("n2", ())]
 
@@ -144,7 +144,7 @@ class TestKnowledge:
                 },
             )
         )
-        (question,) = evaluation_knowledge(config, run).test
+        (question,) = run_knowledge(config, run).test
         assert question.passage_ids == ("p2",)
 
     def test_another_corpus_under_other_ids_is_matched_to_the_store(self, config, run, tmp_path, library_files):
@@ -154,7 +154,7 @@ class TestKnowledge:
         rows.append({"id": "p0", "title": "New", "text": "Not in the store.", "qas": rows[0]["qas"]})
         config.data.path, config.data.questions = str(write_questions(tmp_path / "corpus.jsonl", *rows)), ""
         config.data.train_qas, config.data.validation_questions = 2, 0
-        knowledge = evaluation_knowledge(config, run)
+        knowledge = run_knowledge(config, run)
         assert [passage.id for passage in knowledge.passages] == [f"p{index}" for index in range(6)]
         assert sorted(knowledge.augmentations) == [f"p{index}" for index in range(6)]
         assert all(knowledge.augmentations[id_].passage_id == id_ for id_ in knowledge.augmentations)
@@ -164,12 +164,12 @@ class TestKnowledge:
         row = {"question": "Who?", "answers": ["A"], "passage_ids": ["p77"]}
         config.data.path, config.data.questions = "", str(write_questions(tmp_path / "new.jsonl", row))
         with pytest.raises(DataError, match=r"new\.jsonl:1: passage id 'p77' is not in the corpus"):
-            evaluation_knowledge(config, run)
+            run_knowledge(config, run)
 
     def test_the_demo_world_may_ask_a_run_that_does_not_know_it(self, config, run):
         config.data.name, config.data.path, config.data.questions = DataName.DEMO, "", ""
         config.data.world.passages, config.data.world.questions = 20, 5
-        knowledge = evaluation_knowledge(config, run)
+        knowledge = run_knowledge(config, run)
         assert len(knowledge.passages) == 6
         assert knowledge.test
         assert not any(question.passage_ids for question in knowledge.test)
@@ -177,4 +177,4 @@ class TestKnowledge:
     def test_a_damaged_store_is_refused(self, config, run):
         (run / "store" / "rows.safetensors").write_bytes(b"")
         with pytest.raises(StoreError, match=r"rows\.safetensors: the store is damaged here"):
-            evaluation_knowledge(config, run)
+            run_knowledge(config, run)

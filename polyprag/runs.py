@@ -1,4 +1,4 @@
-"""What an evaluation starts from: the trained run's configuration with this call's wishes, and its corpus."""
+"""What stages after the pool start from: the trained run's configuration with this call's wishes, and its corpus."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ FIXED_KEYS = (
     "routing.top_k",
     "answering.expand_index",
 )
-"""Keys that shape the store; an evaluation cannot change them."""
-FREE_SECTIONS = ("data", "answering", "prag", "evaluation", "logging")
-"""Sections that a --config file may change for the evaluation of a trained run."""
+"""Keys that shape the store; later stages cannot change them."""
+FREE_SECTIONS = ("data", "router", "answering", "prag", "evaluation", "logging")
+"""Sections that a --config file may change for the later stages of a trained run."""
 
 
-def evaluation_config(config_path: Path | None, overrides: Sequence[str]) -> tuple[Config, Path]:
-    """The configuration of an evaluation and the run's folder.
+def run_config(config_path: Path | None, overrides: Sequence[str]) -> tuple[Config, Path]:
+    """The configuration of a stage after the pool and the run's folder.
 
     A trained run's own `config.yaml` is the start; a --config file replaces its free sections, and overrides come
     last. Without a trained run, the --config file is all.
@@ -58,7 +58,7 @@ def evaluation_config(config_path: Path | None, overrides: Sequence[str]) -> tup
     return config, folder
 
 
-def evaluation_knowledge(config: Config, folder: Path) -> Knowledge:
+def run_knowledge(config: Config, folder: Path) -> Knowledge:
     """The questions to answer and the corpus to answer from; a trained run's corpus is that of its store.
 
     Gold passages are matched to the store's by content, so questions may come from other files than in training.

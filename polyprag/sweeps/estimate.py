@@ -1,0 +1,121 @@
+"""How long a sweep will take: the tokens of its trainings at the speed of this machine, and its answers.
+
+Work is counted in training tokens. An answer costs about as much as training on `ANSWER_TOKENS` of them: on two CPU
+cores with the built-in model, 0.1 s an answer against 450 tokens a second. Choices on validation questions, which a
+sweep had better settle beforehand, are not counted.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from polyprag.config import Config
+from polyprag.experts.base_model import BaseModel, load_base
+from polyprag.experts.pool import ExpertPool
+from polyprag.experts.routing import TaskRouter
+from polyprag.knowledge.corpus import load_knowledge
+from polyprag.knowledge.prompts import PromptWriter
+from polyprag.knowledge.records import Knowledge
+from polyprag.knowledge.tasks import Pack, build_tasks
+from polyprag.sweeps.grid import Run
+from polyprag.sweeps.outcomes import Outcome
+from polyprag.training.controls import CONTROLS
+from polyprag.training.datamodule import KnowledgeData
+from polyprag.training.module import PoolModule
+from polyprag.training.trainer import measure_sizes, training_device
+
+ANSWER_TOKENS = 45
+START_SECONDS = 20.0
+"""Seconds in which the two programs of a run start, load the base model and end, on two CPU cores."""
+
+
+def expected_seconds(pending: Sequence[tuple[Run, bool]], finished: Sequence[Outcome]) -> list[float]:
+    """Expected seconds of each run that is not finished; one step is timed where no finished run tells the speed.
+
+    Args:
+        pending: the runs, and whether each has its training still to do.
+        finished: runs of this sweep that are done.
+
+    Raises:
+        PolyPragError: the data or the base model of a run cannot be used.
+    """
+    seconds = _Estimator(finished).seconds(pending)
+    gc.collect()  # the runs need the memory that the base model took here
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return seconds
+
+
+@dataclass
+class _Estimator:
+    """Counts the work of runs; corpora, training sequences and base models are loaded once."""
+
+    finished: Sequence[Outcome]
+    _knowledge: dict[str, Knowledge] = field(default_factory=dict)
+    _packs: dict[str, list[Pack]] = field(default_factory=dict)
+    _bases: dict[str, BaseModel] = field(default_factory=dict)
+
+    def seconds(self, pending: Sequence[tuple[Run, bool]]) -> list[float]:
+        """See `expected_seconds`."""
+        work = [self._training(run.config) * trains + self._answering(run) for run, trains in pending]
+        if not work:
+            return []
+        rate = self._real_rate() or self._measured_rate(pending[0][0].config)
+        return [tokens / rate + START_SECONDS for tokens in work]
+
+    def _training(self, config: Config) -> int:
+        """Tokens of a training, over all passes."""
+        training = config.training
+        tokens = sum(map(len, self._packs_of(config))) * training.epochs
+        if training.max_steps > 0:
+            tokens = min(tokens, training.max_steps * training.accumulate * training.batch_tokens)
+        return tokens
+
+    def _answering(self, run: Run) -> int:
+        """Tokens that answers cost, and the training of PRAG's adapters and of controls that is part of evaluating."""
+        answers = len(self._knowledge_of(run.config).test) * len(run.methods)
+        trained = 0
+        if any(method.startswith("prag") for method in run.methods):
+            trained += sum(map(len, self._packs_of(run.config))) * run.config.prag.epochs
+        if any(name.value in run.methods for name in CONTROLS):
+            trained += len(CONTROLS) * self._training(run.config)
+        return answers * ANSWER_TOKENS + trained
+
+    def _real_rate(self) -> float:
+        """Tokens a second of the finished trainings; 0 without any."""
+        trainings = {outcome.run.training_id: outcome for outcome in self.finished}.values()
+        seconds = sum(outcome.train_seconds for outcome in trainings)
+        return sum(self._training(outcome.run.config) for outcome in trainings) / seconds if seconds else 0.0
+
+    def _measured_rate(self, config: Config) -> float:
+        """Tokens a second of one step, timed; experts hardly change it, so one run stands for all."""
+        base, packs = self._base_of(config), self._packs_of(config)
+        passages = self._knowledge_of(config).passages
+        pool = ExpertPool(base.model, config.experts, config.routing.granularity)
+        router = TaskRouter(len(passages), pool.groups, config.experts.count, config.routing)
+        module = PoolModule(base, pool, router, config, {})
+        sizes = measure_sizes(module, KnowledgeData(packs, (), config, base.tokenizer.pad_token_id), pool, router)
+        return sizes.tokens_per_pass * config.training.epochs / sizes.seconds
+
+    def _knowledge_of(self, config: Config) -> Knowledge:
+        key = repr(config.data)
+        if key not in self._knowledge:
+            self._knowledge[key] = load_knowledge(config.data)
+        return self._knowledge[key]
+
+    def _packs_of(self, config: Config) -> list[Pack]:
+        key = repr((config.data, config.tasks, config.base))
+        if key not in self._packs:
+            writer = PromptWriter(self._base_of(config).tokenizer)
+            self._packs[key] = list(build_tasks(self._knowledge_of(config), config.tasks, writer))
+        return self._packs[key]
+
+    def _base_of(self, config: Config) -> BaseModel:
+        key = repr(config.base)
+        if key not in self._bases:
+            self._bases[key] = load_base(config.base, training_device(config.training.accelerator))
+        return self._bases[key]

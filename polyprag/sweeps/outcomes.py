@@ -1,0 +1,133 @@
+"""What a run of a sweep has left on disk: its folder, whether it was trained, and how it answered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from polyprag.config_keys import config_difference
+from polyprag.config_loading import load_config
+from polyprag.errors import ConfigError, DataError
+from polyprag.evaluation.harness import ANSWERS, RESULTS
+from polyprag.evaluation.results import SCHEMA, MethodResult, Results
+from polyprag.files import current_folder, read_jsonl_tolerant, write_json
+from polyprag.store import open_store
+from polyprag.sweeps.grid import Run, trains
+
+RUNS = "runs"
+MARK = "trained.json"
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run.
+
+    Attributes:
+        run: which one.
+        folder: where it lies.
+        passages: number of passages that were trained, N.
+        train_seconds: seconds of training.
+        methods: results of the run's methods, in its order.
+        f1: for each method the F1 of every question by its id.
+    """
+
+    run: Run
+    folder: Path
+    passages: int
+    train_seconds: float
+    methods: dict[str, MethodResult]
+    f1: dict[str, dict[str, float]]
+
+
+def run_folder(sweep_folder: Path, run: Run) -> Path:
+    """The folder of a run: that of an equal training, whatever sweep named it, or else a new one."""
+    found = sorted((sweep_folder / RUNS).glob(f"*-{run.training_id}"))
+    return found[0] if found else sweep_folder / RUNS / f"{run.name}-{run.training_id}"
+
+
+def evaluation_folder(run: Run) -> str:
+    """The name of a run's evaluation, in the folder of its training."""
+    return f"evaluation-{run.evaluation_id}"
+
+
+def mark_trained(folder: Path) -> None:
+    """Note that `train.py` has come to its end; the store alone does not tell, since stages may follow the pool."""
+    write_json(folder / MARK, {"store": open_store(folder / "store").manifest.digest})
+
+
+def is_trained(folder: Path, run: Run) -> bool:
+    """Whether a run is trained to its end.
+
+    Raises:
+        ConfigError: it was trained with another configuration, as happens after defaults have changed.
+        StoreError: the store is damaged.
+    """
+    if not (folder / MARK).exists() or not current_folder(folder / "store").exists():
+        return False
+    store = open_store(folder / "store")
+    trained = load_config(folder / "config.yaml")
+    changed = [key for key in config_difference(trained, run.config) if trains(key)]
+    if changed:
+        raise ConfigError(f"{folder}: was trained with another {', '.join(changed)}; move it away to train anew")
+    return bool(_read_json(folder / MARK).get("store") == store.manifest.digest)
+
+
+def read_outcome(folder: Path, run: Run) -> Outcome | None:
+    """A run's outcome, or None as long as it is not trained or some of its methods have not answered all questions.
+
+    Raises:
+        ConfigError: see `is_trained`.
+        DataError: the results cannot be read.
+        StoreError: the store is damaged.
+    """
+    if not is_trained(folder, run):
+        return None
+    evaluation = folder / evaluation_folder(run)
+    results = _read_results(evaluation / RESULTS)
+    store = open_store(folder / "store")
+    if results is None or results["run"]["store"] != store.manifest.digest:
+        return None
+    if any(method not in results["methods"] for method in run.methods):
+        return None
+    methods = {method: results["methods"][method] for method in run.methods}
+    answers = read_jsonl_tolerant(evaluation / ANSWERS)
+    f1 = {method: _f1_behind(result, method, answers, evaluation) for method, result in methods.items()}
+    seconds = float(store.manifest.training["seconds"])
+    return Outcome(run, folder, store.manifest.passages, seconds, methods, f1)
+
+
+def _read_results(path: Path) -> Results | None:
+    if not path.exists():
+        return None
+    content = _read_json(path)
+    if content.get("schema") != SCHEMA:
+        raise DataError(f"{path}: not of schema {SCHEMA}; move its folder away to answer anew")
+    return cast(Results, content)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON ({error}); delete the file") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not a JSON object; delete the file")
+    return content
+
+
+def _f1_behind(result: MethodResult, method: str, answers: Iterable[dict[str, Any]], folder: Path) -> dict[str, float]:
+    """F1 by question out of the answers that a result sums up; those of other settings have other keys."""
+    by_key: dict[str, dict[str, float]] = {}
+    for row in answers:
+        if row["method"] == method:
+            by_key.setdefault(row["key"], {})[row["question_id"]] = float(row["scores"]["f1"])
+    for f1 in reversed(by_key.values()):
+        if len(f1) == result["n"] and abs(float(np.mean(list(f1.values()))) - result["f1"]) < TOLERANCE:
+            return f1
+    raise DataError(f"{folder}: the answers of {method} are not those of {RESULTS}; move the folder away")

@@ -1,0 +1,88 @@
+import json
+
+import pytest
+import wandb
+
+from polyprag.config import WandbMode
+from polyprag.config_loading import load_config
+from polyprag.evaluation.results import Results
+from polyprag.evaluation.tracking import COLUMNS, log_results
+from polyprag.training.trainer import wandb_mode
+
+SECONDS = {"total": 0.25, "retrieve": 0.05, "route": 0.0, "load_merge": 0.0, "generate": 0.2}
+
+
+@pytest.fixture
+def results() -> Results:
+    method = {
+        **{"n": 8, "f1": 0.5, "em": 0.25, "contains": 0.375, "prag_f1": 0.5, "f1_ci95": [0.25, 0.75]},
+        **{"seconds_per_question": SECONDS, "prompt_tokens": 40.0, "new_tokens": 3.0, "bytes_per_passage": 1000.0},
+        **{"train_seconds": 12.5, "choice": {}},
+    }
+    methods = {"poly_prag": method, "vanilla": {**method, "f1": 0.0}}
+    return Results(schema=1, run={}, data={}, methods=methods, differences=[])
+
+
+@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
+def test_an_offline_run_holds_table_and_scores(results, tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_SWEEP_ID", raising=False)
+    seen: list[dict] = []
+    leave = wandb.Run.__exit__
+    monkeypatch.setattr(wandb.Run, "__exit__", lambda run, *why: (seen.append(described(run)), leave(run, *why))[1])
+    config = load_config(None, ["logging.project=mine", "logging.group=sweep", "experts.count=4"])
+    log_results(results, config, tmp_path / "run")
+    [table] = (tmp_path / "run" / "wandb").glob("offline-run-*/files/media/table/evaluation/*.json")
+    content = json.loads(table.read_text())
+    assert content["columns"] == list(COLUMNS)
+    assert content["data"][0] == ["poly_prag", 8, 0.5, 0.25, 0.75, 0.25, 0.375, 0.25, 1000.0]
+    assert [row[0] for row in content["data"]] == ["poly_prag", "vanilla"]
+    [run] = seen
+    assert run["summary"]["evaluation/poly_prag/f1"] == 0.5
+    assert run["summary"]["evaluation/vanilla/f1"] == 0.0
+    assert run["config"]["experts.count"] == 4
+    assert (run["project"], run["group"], run["job_type"]) == ("mine", "sweep", "evaluation")
+    assert run["name"] == "run/evaluation"
+
+
+def described(run: wandb.Run) -> dict:
+    names = ("project", "group", "job_type", "name")
+    return {
+        **{name: getattr(run, name) for name in names},
+        "summary": dict(run.summary),
+        "config": dict(run.config),
+    }
+
+
+def test_nothing_is_logged_where_it_is_disabled(results, tmp_path):
+    log_results(results, load_config(None, ["logging.wandb=disabled"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_server_that_cannot_be_reached_costs_a_line(results, tmp_path, monkeypatch, capsys):
+    def unreachable(**_):
+        raise wandb.errors.CommError("run initialization has timed out\nafter 90 seconds")
+
+    monkeypatch.setattr(wandb, "init", unreachable)
+    log_results(results, load_config(None, ["logging.wandb=online"]), tmp_path / "run")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert said.startswith("Weights & Biases got no results (run initialization has timed out after 90 seconds); ")
+
+
+@pytest.mark.parametrize(
+    ("mode", "variable", "expected"),
+    [
+        ("auto", "", WandbMode.OFFLINE),
+        ("auto", "WANDB_API_KEY", WandbMode.ONLINE),
+        ("auto", "WANDB_SWEEP_ID", WandbMode.ONLINE),
+        ("offline", "WANDB_API_KEY", WandbMode.OFFLINE),
+        ("disabled", "WANDB_SWEEP_ID", WandbMode.DISABLED),
+    ],
+)
+def test_where_weights_and_biases_writes(monkeypatch, mode, variable, expected):
+    for name in ("WANDB_API_KEY", "WANDB_SWEEP_ID"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "x")
+    assert wandb_mode(load_config(None, [f"logging.wandb={mode}"]).logging) is expected

@@ -122,6 +122,15 @@ def open_router(folder: Path, store_digest: str) -> StoredRouter:
     return StoredRouter(router.eval().requires_grad_(False), facts, header["digest"], path.stat().st_size)
 
 
+def router_digest(folder: Path) -> str:
+    """The digest that a query router's file states, without reading its tensors; empty where there is none to read."""
+    try:
+        with safe_open(folder / FILE, "pt") as handle:
+            return str((handle.metadata() or {}).get("digest", ""))
+    except (SafetensorError, OSError):
+        return ""
+
+
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     """Header and tensors, checked against the digest in the header."""
     try:

@@ -26,14 +26,17 @@ from polyprag.evaluation.results import (
     differences,
     merge_results,
     summarise,
+    without_methods,
 )
 from polyprag.files import append_jsonl, read_jsonl_tolerant, write_json, write_text
 from polyprag.knowledge.records import Question
 from polyprag.knowledge.selection import count_types, stratified_sample
 from polyprag.methods.catalogue import build_method
 from polyprag.methods.method import Method
+from polyprag.methods.poly_prag import needs_router
 from polyprag.methods.workbench import Answered, Setting, Workbench
 from polyprag.metrics import score
+from polyprag.router_store import router_digest
 
 ANSWERS, CHOICES, RESULTS, TABLE = "answers.jsonl", "choices.json", "results.json", "table.md"
 SHARED_KEYS = ("base.", "answering.max_new_tokens", "answering.expand_index")
@@ -169,11 +172,14 @@ class Harness:
         )
 
     def _existing(self) -> Results | None:
-        """The results of earlier calls, unless the run was trained anew since."""
+        """The results of earlier calls, but for those of a pool or query router that was replaced since."""
         existing = self._read_json(RESULTS)
         if not existing or existing.get("run", {}).get("store") != self._store_digest():
             return None
-        return cast(Results, existing)
+        results = cast(Results, existing)
+        if existing["run"].get("router") == self._router_digest():
+            return results
+        return without_methods(results, {name.value for name in MethodName if needs_router(name)})
 
     def _read_json(self, name: str) -> dict[str, Any]:
         """A JSON object of the evaluation's folder, empty when there is no such file."""
@@ -191,6 +197,9 @@ class Harness:
     def _store_digest(self) -> str:
         return self.bench.store.manifest.digest if self.bench.has_store else ""
 
+    def _router_digest(self) -> str:
+        return router_digest(self.bench.folder / "router")
+
     def _merged(
         self, existing: Results | None, results: dict[str, MethodResult], answers: dict[str, list[Answer]]
     ) -> Results:
@@ -200,6 +209,7 @@ class Harness:
         run = {
             "dir": str(self.bench.folder),
             "store": self._store_digest(),
+            "router": self._router_digest(),
             "base": self.config.base.model,
             "quantisation": self.config.base.quantisation.value,
             "seed": self.config.run.seed,

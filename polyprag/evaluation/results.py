@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, NotRequired, TypedDict
 
@@ -281,6 +281,16 @@ def merge_results(
     return Results(
         schema=SCHEMA, run=dict(run), data=dict(data), methods={**earlier, **methods}, differences=kept + fresh
     )
+
+
+def without_methods(results: Results, names: Collection[str]) -> Results:
+    """The results but for some methods and what they were compared with."""
+    kept: Results = {**results}
+    kept["methods"] = {name: result for name, result in results.get("methods", {}).items() if name not in names}
+    kept["differences"] = [
+        entry for entry in results.get("differences", []) if entry["a"] not in names and entry["b"] not in names
+    ]
+    return kept
 
 
 def _check_same_data(existing: Results, data: Mapping[str, Any]) -> None:

@@ -59,6 +59,11 @@ def mode_of(name: MethodName) -> Mode:
     return Mode(rest) if rest else Mode.PASSAGE
 
 
+def needs_router(name: MethodName) -> bool:
+    """Whether a method's answers depend on the query router."""
+    return name.startswith("poly_prag") and mode_of(name) in LEARNED
+
+
 class PolyPrag(Method):
     """`poly_prag` and its routings; with `_combine` the passages are shown in the prompt as well.
 

@@ -229,8 +229,10 @@ class TestResults:
         harness(bench).run([POLY, QUERY])
         add_router(bench.config, tmp_path / "run", seed=1)
         asked.clear()
-        harness(make_bench(*SETTLED)).run([POLY])
+        results = harness(make_bench(*SETTLED)).run([POLY])
         assert not asked
+        assert list(results["methods"]) == ["poly_prag"]  # what the old router answered is no result of this run
+        assert not results["differences"]
         harness(make_bench(*SETTLED)).run([QUERY])
         assert sorted(id_ for batch in asked[1:] for id_ in batch) == sorted(q.id for q in bench.knowledge.test)
 

@@ -153,6 +153,7 @@ class _Builder:
         self.runs: dict[tuple[str, str, tuple[str, ...]], Run] = {}
 
     def group(self, names: tuple[str, ...], choices: Sequence[tuple[str, ...]]) -> Group:
+        """The points of some keys, one for each different choice of their values."""
         points: dict[str, Point] = {}
         for choice in choices:
             chosen = tuple(f"{name}={text}" for name, text in zip(names, choice, strict=True))

@@ -1,4 +1,4 @@
-"""Answer the test questions by every method, score the answers, and print one table; or look into one question."""
+"""Answer the test questions by every method, score them, print one table; look into a question; compare runs."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from polyprag.cli import Call, guarded, parse_call
-from polyprag.config_loading import to_yaml
+from polyprag.config.loading import to_yaml
 
 if TYPE_CHECKING:
     from polyprag.methods.workbench import Workbench
 
 # Heavy imports wait until a call is understood, so that --help is instant.
 
-VERBS = ("run", "inspect")
+VERBS = ("run", "inspect", "compare")
 
 
 def main(argv: Sequence[str]) -> None:
     """Parse the call, settle the configuration, open the run, do what the verb says."""
-    call = parse_call(argv, "evaluate.py", VERBS, __doc__ or "")
+    call = parse_call(argv, "evaluate.py", VERBS, __doc__ or "", takes_folders=("compare",))
+    if call.verb == "compare":
+        from polyprag.evaluation.comparison_report import compare_runs
+
+        return compare_runs(call)
     from polyprag.runs import run_config, run_knowledge
 
     config, folder = run_config(call.config_path, call.overrides)
@@ -32,10 +36,10 @@ def main(argv: Sequence[str]) -> None:
 
     prepare_process(config.run)
     bench = Workbench(config, run_knowledge(config, folder), folder)
-    return {"run": compare, "inspect": look_inside}[call.verb](bench, call)
+    return {"run": run_methods, "inspect": look_inside}[call.verb](bench, call)
 
 
-def compare(bench: Workbench, call: Call) -> None:
+def run_methods(bench: Workbench, call: Call) -> None:
     """Run the methods, report."""
     from rich.console import Console
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from polyprag.cli import Call, environment, guarded, parse_call, run_directory
-from polyprag.config import Config
-from polyprag.config_checks import validate
-from polyprag.config_loading import load_config, to_yaml
+from polyprag.cli import Call, guarded, parse_call, run_directory
+from polyprag.config import AugmentBy, Config
+from polyprag.config.checks import validate
+from polyprag.config.loading import load_config, to_yaml
+
+if TYPE_CHECKING:
+    from polyprag.records import Knowledge
 
 # Heavy imports wait until a call is understood, so that --help is instant.
 
-
-VERBS = ("pool", "router", "controls", "sweep")
+VERBS = ("pool", "augment", "router", "controls", "sweep")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -24,7 +27,7 @@ def main(argv: Sequence[str]) -> None:
         from polyprag.sweeps.sweep import run_sweep
 
         return run_sweep(call, programs=Path(__file__).parent)
-    if call.verb == "pool":
+    if call.verb in {"pool", "augment"}:
         config = load_config(call.config_path, call.overrides)
         validate(config)
         folder = run_directory(config, call.config_path)
@@ -34,70 +37,60 @@ def main(argv: Sequence[str]) -> None:
         config, folder = run_config(call.config_path, call.overrides)
     if call.print_config:
         return print(to_yaml(config), end="")
-    stage = {"pool": train_pool, "router": train_query_router, "controls": train_controls}[call.verb]
-    return stage(config, folder, call)
+    stages = {"pool": train, "augment": augment, "router": train_query_router, "controls": train_controls}
+    return stages[call.verb](config, folder, call)
 
 
-def train_pool(config: Config, folder: Path, call: Call) -> None:
-    """Build the parts, fit them, write the store.
+def train(config: Config, folder: Path, call: Call) -> None:
+    """From documents to a store: augment them, train pool and task router on them, then the query router.
 
     Args:
         config: the whole configuration, validated.
         folder: the run's folder.
         call: whether to resume, or to tell sizes only.
     """
-    from polyprag.answering.retrieval import BM25Retriever, searched
-    from polyprag.experts.base_model import load_base
-    from polyprag.experts.pool import ExpertPool
-    from polyprag.experts.routing import TaskRouter
-    from polyprag.files import write_json, write_text
-    from polyprag.knowledge.corpus import load_knowledge
-    from polyprag.knowledge.prompts import PromptWriter
-    from polyprag.knowledge.tasks import build_tasks
-    from polyprag.store import is_sound
-    from polyprag.training import trainer as training
-    from polyprag.training.checkpoint import Checkpointing, resume_path
-    from polyprag.training.datamodule import KnowledgeData
-    from polyprag.training.module import PoolModule
-    from polyprag.training.router_stage import check_router, train_router
-    from polyprag.training.saving import save_store
+    if config.augmentation.by is not AugmentBy.NONE:
+        augment(config, folder, call)
+    from polyprag.runs import training_knowledge
 
-    training.prepare_process(config.run)
-    knowledge = load_knowledge(config.data)
-    resumed = resume_path(call.resume, folder / "checkpoints", config)
+    train_pool(config, folder, call, training_knowledge(config, folder))
+    if not call.dry_run:
+        print(f"the store is {folder / 'store'}; next: python evaluate.py run.dir={folder}")
 
-    base = load_base(config.base, training.training_device(config.training.accelerator))
-    packs = build_tasks(knowledge, config.tasks, PromptWriter(base.tokenizer))
-    pool = ExpertPool(base.model, config.experts, config.routing.granularity)
-    router = TaskRouter(len(knowledge.passages), pool.groups, config.experts.count, config.routing)
-    retriever = BM25Retriever.build(
-        searched(knowledge.passages, knowledge.augmentations, config.answering.expand_index)
-    )
 
-    tasks = {passage.id: task for task, passage in enumerate(knowledge.passages)}
-    neighbours_NM = training.similar_passages(retriever, knowledge.passages, config.routing)
-    module = PoolModule(base, pool, router, config, tasks, neighbours_NM)
-    validation = training.validation_of(knowledge.validation, tasks, config.training.validation_questions)
-    data = KnowledgeData(packs, validation, config, base.tokenizer.pad_token_id)
-    if config.router.after_pool:
-        check_router(config, base, knowledge)
+def augment(config: Config, folder: Path, call: Call) -> None:
+    """Have rewrites and question-answer pairs of every passage written."""
+    from rich.console import Console
 
+    from polyprag.augmentation.stage import run_augmentation
+    from polyprag.experts.tokenizer import tokenizer_of
+    from polyprag.knowledge.loading import load_knowledge
+
+    knowledge = load_knowledge(config.data, tokenize=tokenizer_of(config.base))
+    run_augmentation(config, folder, knowledge, Console(stderr=True), call.dry_run)
+
+
+def train_pool(config: Config, folder: Path, call: Call, knowledge: Knowledge) -> None:
+    """Put the parts together, warmed up or not, fit them, write the store; train the query router on it."""
+    from polyprag.training.assembly import assemble
+    from polyprag.training.checkpoint import resume_path
+    from polyprag.training.router_stage import train_router
+    from polyprag.training.trainer import prepare_process
+    from polyprag.training.warm_up import start_from, warm_up_pool, warm_up_seconds
+
+    prepare_process(config.run)
+    checkpoint = resume_path(call.resume, folder / "checkpoints", config)
+    begins_warm = config.warm_up.pool and checkpoint is None
+    if begins_warm:
+        warm_up_pool(config, folder, knowledge, resume=call.resume is not None, dry_run=call.dry_run)
+    training = assemble(config, knowledge)
     if call.dry_run:
-        print("\n".join(training.measure_sizes(module, data, pool, router).lines()))
-        return
-    checkpoints = Checkpointing(folder / "checkpoints", config.training.checkpoint_minutes)
-    trainer = training.build_trainer(config, folder, data, checkpoints)
-    if trainer.is_global_zero:
-        write_text(folder / "config.yaml", to_yaml(config))
-        write_json(folder / "environment.json", environment())
-    trainer.fit(module, data, ckpt_path=resumed)
-    if trainer.is_global_zero and (checkpoints.trained or not is_sound(folder / "store")):
-        facts = {"seconds": checkpoints.train_seconds, "steps": trainer.global_step}
-        save_store(folder / "store", module, knowledge, retriever, facts)
-    if trainer.is_global_zero and config.router.after_pool:
-        train_router(config, folder, "auto" if call.resume else None, base=base, pool=pool)
-    usage = "" if folder.parent.name == "controls" else f"; next: python evaluate.py run.dir={folder}"
-    print(f"the store is {folder / 'store'}{usage}")
+        return print("\n".join(training.plan(folder)))
+    if begins_warm:
+        start_from(training.pool, folder, training.base)
+    writes = training.fit(folder, checkpoint, warm_up_seconds(config, folder))
+    if writes and config.router.after_pool:
+        train_router(config, folder, "auto" if call.resume else None, base=training.base, pool=training.pool)
 
 
 def train_query_router(config: Config, folder: Path, call: Call) -> None:
@@ -109,10 +102,13 @@ def train_query_router(config: Config, folder: Path, call: Call) -> None:
 
 def train_controls(config: Config, folder: Path, call: Call) -> None:
     """Train the controls that a run is held against, each as a run of its own below it."""
-    from polyprag.training.controls import CONTROLS, control_config, control_folder
+    from polyprag.runs import training_knowledge
+    from polyprag.training.controls import CONTROLS, control_config, control_folder, control_knowledge
 
-    for name, control in [(name, control_config(config, name)) for name in CONTROLS]:
-        train_pool(control, control_folder(folder, name), call)
+    controls = {name: control_config(config, name) for name in CONTROLS}
+    run = training_knowledge(config, folder)
+    for name, control in controls.items():
+        train_pool(control, control_folder(folder, name), call, control_knowledge(control, name, run))
 
 
 if __name__ == "__main__":

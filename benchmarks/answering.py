@@ -24,10 +24,10 @@ from polyprag.answering.question_encoder import BaseEncoder
 from polyprag.answering.question_routing import QueryRouting
 from polyprag.cli import guarded, parse_call
 from polyprag.config import Combine, MethodName
-from polyprag.knowledge.records import Question
 from polyprag.methods.catalogue import build_method
 from polyprag.methods.method import Method
 from polyprag.methods.workbench import Setting, Workbench
+from polyprag.records import Question
 from polyprag.runs import run_config, run_knowledge
 from polyprag.training.trainer import prepare_process
 

@@ -1,8 +1,14 @@
-"""Tune PRAG's recipe: train the adapters of some passages, answer their validation questions by their own adapter.
+"""Compare PRAG's recipes: train the adapters of some passages, answer these passages' questions by them.
 
-Run as: python benchmarks/prag_recipe.py --config configs/world.yaml [key=value …]
+Run as: python benchmarks/prag_recipe.py [tune] --config configs/world.yaml [key=value …]
+        python benchmarks/prag_recipe.py warm_up --config configs/world.yaml [key=value …]
 
-Prints one line for each learning rate and batch size of the grid; everything else is the configuration's.
+`tune` prints a line for each learning rate and batch size of its grid, from validation questions. `warm_up` prints a
+line for the official recipe and for the configuration's, each with and without the warm-up, from all questions about
+one of the passages: answered by the adapter of that passage, by three adapters merged (that passage's and those of the
+two most similar ones), and by the start alone, which knows none of the passages.
+
+Everything else is the configuration's.
 """
 
 from __future__ import annotations
@@ -10,56 +16,128 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
+from statistics import mean
 from tempfile import TemporaryDirectory
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from peft import set_peft_model_state_dict
+
 from polyprag.answering.generation import Generator
 from polyprag.cli import guarded, parse_call
-from polyprag.config import Config
-from polyprag.config_loading import load_config
+from polyprag.config import Config, PragConfig
+from polyprag.config.loading import load_config
 from polyprag.experts.base_model import load_base
-from polyprag.knowledge.corpus import load_knowledge
-from polyprag.knowledge.records import Knowledge
+from polyprag.knowledge.loading import load_knowledge
 from polyprag.methods.adapters import AdapterEncoder
 from polyprag.metrics import score
+from polyprag.records import Knowledge, Passage, QAPair, Question
+from polyprag.retrieval.bm25 import BM25Retriever, searched
+from polyprag.training.warm_up import warm_up_data
 
 LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 BATCH_SIZES = (2, 6)
-PASSAGES = 4
+TUNED_PASSAGES, WARMED_PASSAGES = 4, 10
+MERGED = 3
 
 
-def own_adapter_f1(config: Config, knowledge: Knowledge) -> tuple[float, int]:
-    """F1 on the validation questions of the first passages, each answered by its own passage's adapter."""
-    with TemporaryDirectory() as folder:
-        encoder = AdapterEncoder(load_base(config.base), config, Path(folder), knowledge.augmentations)
-        generator = Generator(encoder.base, config.answering.max_new_tokens)
-        marks: list[float] = []
-        for passage in knowledge.passages[:PASSAGES]:
-            encoder.train(passage)
-            for question in knowledge.validation:
-                if question.passage_ids == (passage.id,):
-                    (answer,) = generator.answer([encoder.writer.question(question.text)])
-                    marks.append(score(answer.text, question.answers).f1)
-    return sum(marks) / len(marks), len(marks)
+def mean_f1(
+    encoder: AdapterEncoder, config: Config, questions: Sequence[Question], merged: Mapping[str, Sequence[Passage]]
+) -> float:
+    """F1 on questions about one passage, under the merged adapters that are named for it; the start where none is."""
+    generator = Generator(encoder.base, config.answering.max_new_tokens)
+    marks: list[float] = []
+    for passage in dict.fromkeys(question.passage_ids[0] for question in questions):
+        if passage in merged:
+            encoder.load_and_merge(merged[passage])
+        else:
+            set_peft_model_state_dict(encoder.model, encoder.start)
+        own = [question for question in questions if question.passage_ids[0] == passage]
+        answers = generator.answer([encoder.writer.question(question.text) for question in own])
+        encoder.unload()
+        marks += [score(answer.text, question.answers).f1 for answer, question in zip(answers, own, strict=True)]
+    return mean(marks)
+
+
+def about_one(questions: Sequence[Question], passages: Sequence[Passage]) -> list[Question]:
+    """The questions whose only gold passage is among these."""
+    ids = {(passage.id,) for passage in passages}
+    return [question for question in questions if question.passage_ids in ids]
+
+
+def tune(config: Config) -> None:
+    """A line for each point of the grid: F1 on validation questions by their own passage's adapter."""
+    knowledge = load_knowledge(config.data)
+    passages = knowledge.passages[:TUNED_PASSAGES]
+    own = {passage.id: [passage] for passage in passages}
+    questions = about_one(knowledge.validation, passages)
+    for rate, size in product(LEARNING_RATES, BATCH_SIZES):
+        prag = dataclasses.replace(config.prag, learning_rate=rate, batch_size=size)
+        with TemporaryDirectory() as folder:
+            encoder = trained(dataclasses.replace(config, prag=prag), folder, knowledge, passages)
+            seconds = encoder.train_seconds() / len(passages)
+            f1 = mean_f1(encoder, config, questions, own)
+        recipe = f"learning_rate={rate:g} batch_size={size}"
+        print(f"{recipe}: F1 {f1:.3f} on {len(questions)} questions, {seconds:.0f} s a passage", flush=True)
+
+
+def compare_warm_up(config: Config) -> None:
+    """A line for each recipe with and without warm-up."""
+    knowledge = load_knowledge(config.data)
+    outside = warm_up_data(config, knowledge)
+    passages = knowledge.passages[:WARMED_PASSAGES]
+    questions = about_one((*knowledge.validation, *knowledge.test), passages)
+    print(f"{len(passages)} passages, {len(questions)} questions; {outside}", flush=True)
+    for name, prag in (("official", PragConfig()), ("configured", config.prag)):
+        for pairs in ((), outside.pairs):
+            with TemporaryDirectory() as folder:
+                recipe = dataclasses.replace(config, prag=prag)
+                encoder = trained(recipe, folder, knowledge, passages, pairs)
+                started = time.perf_counter()
+                marks = warm_up_marks(encoder, recipe, passages, questions)
+                timing = (
+                    f"{encoder.train_seconds():.0f} s of training, {time.perf_counter() - started:.0f} s of answering"
+                )
+            print(f"{name} recipe, {'with' if pairs else 'without'} warm-up: {marks}; {timing}", flush=True)
+
+
+def warm_up_marks(
+    encoder: AdapterEncoder, config: Config, passages: Sequence[Passage], questions: Sequence[Question]
+) -> str:
+    """F1 by the own adapter, by three merged, and by the start alone."""
+    retriever = BM25Retriever.build(searched(passages, encoder.augmentations, False))
+    found = retriever.search([passage.text for passage in passages], MERGED + 1)
+    own = {passage.id: [passage] for passage in passages}
+    alike = {
+        passage.id: [passage, *(passages[hit.position] for hit in hits if passages[hit.position] != passage)][:MERGED]
+        for passage, hits in zip(passages, found, strict=True)
+    }
+    f1 = {
+        "own adapter": mean_f1(encoder, config, questions, own),
+        "three merged": mean_f1(encoder, config, questions, alike),
+        "start alone": mean_f1(encoder, config, questions, {}),
+    }
+    return ", ".join(f"{value:.3f} {name}" for name, value in f1.items())
+
+
+def trained(
+    config: Config, folder: str, knowledge: Knowledge, passages: Sequence[Passage], pairs: Sequence[QAPair] = ()
+) -> AdapterEncoder:
+    """The adapters of some passages, on a base model of their own."""
+    encoder = AdapterEncoder(load_base(config.base), config, Path(folder), knowledge.augmentations, pairs)
+    encoder.encode(passages)
+    return encoder
 
 
 def main(argv: Sequence[str]) -> None:
-    """Try the grid and print a line for each recipe."""
-    call = parse_call(argv, "prag_recipe.py", ("tune",), __doc__ or "")
+    """Do what the verb says."""
+    call = parse_call(argv, "prag_recipe.py", ("tune", "warm_up"), __doc__ or "")
     config = load_config(call.config_path, call.overrides)
     config.data.world.validation_questions = 10_000
-    knowledge = load_knowledge(config.data)
-    for rate, size in product(LEARNING_RATES, BATCH_SIZES):
-        prag = dataclasses.replace(config.prag, learning_rate=rate, batch_size=size)
-        started = time.perf_counter()
-        f1, questions = own_adapter_f1(dataclasses.replace(config, prag=prag), knowledge)
-        seconds = (time.perf_counter() - started) / PASSAGES
-        recipe = f"learning_rate={rate:g} batch_size={size}"
-        print(f"{recipe}: F1 {f1:.3f} on {questions} questions, {seconds:.0f} s a passage", flush=True)
+    {"tune": tune, "warm_up": compare_warm_up}[call.verb](config)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from polyprag.answering.question_encoder import TokenStates, build_encoder
 from polyprag.answering.question_routing import QueryRouting
 from polyprag.cli import guarded, parse_call
 from polyprag.config import Combine, RouterConfig
-from polyprag.evaluation.report import Grid, grid_table
+from polyprag.evaluation.grids import Grid, grid_table
 from polyprag.methods.workbench import Workbench
 from polyprag.metrics import score
 from polyprag.runs import run_config, run_knowledge

@@ -10,13 +10,13 @@ import platform
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from polyprag.config import Config
-from polyprag.config_keys import SEE, shown, suggestion
+from polyprag.config.keys import SEE, shown, suggestion
 from polyprag.errors import ConfigError, Interrupted, PolyPragError
 
 SHORTHANDS = {"methods": "evaluation.methods", "question": "evaluation.question"}
@@ -39,6 +39,7 @@ class Call:
         resume: `auto`, the path of a checkpoint, or None to begin afresh.
         dry_run: check everything that can be checked without running.
         print_config: print the configuration and stop.
+        folders: what the words of a verb that takes folders name, in their order.
     """
 
     verb: str
@@ -47,10 +48,16 @@ class Call:
     resume: str | None
     dry_run: bool
     print_config: bool
+    folders: tuple[Path, ...] = ()
 
 
 def parse_call(
-    argv: Sequence[str], program: str, verbs: tuple[str, ...], description: str, resumable: bool = False
+    argv: Sequence[str],
+    program: str,
+    verbs: tuple[str, ...],
+    description: str,
+    resumable: bool = False,
+    takes_folders: Collection[str] = (),
 ) -> Call:
     """Read a command line: `[VERB] --config FILE key=value … [--resume auto|PATH] [--dry-run] [--print-config]`.
 
@@ -60,6 +67,7 @@ def parse_call(
         verbs: what the program can do, the default first.
         description: the first paragraph of the help text.
         resumable: whether `--resume` is offered.
+        takes_folders: verbs after which a word that is not `key=value` names a folder.
 
     Returns:
         The call; keys and values of its overrides are not yet checked.
@@ -76,16 +84,17 @@ def parse_call(
         if verb not in verbs:
             hint = suggestion(verb, verbs) or f"; expected one of {', '.join(verbs)}, or key=value"
             raise ConfigError(f"{program}: unknown verb {shown(verb)}{hint}")
-    for word in words:
-        if "=" not in word:
-            raise ConfigError(f"{program}: {shown(word)} is not key=value; write for example experts.count=8")
+    folders = tuple(Path(word) for word in words if "=" not in word)
+    if folders and verb not in takes_folders:
+        raise ConfigError(f"{program}: {shown(str(folders[0]))} is not key=value; write for example experts.count=8")
     return Call(
         verb=verb,
         config_path=arguments.config,
-        overrides=tuple(map(_written_out, words)),
+        overrides=tuple(_written_out(word) for word in words if "=" in word),
         resume=arguments.resume if resumable else None,
         dry_run=arguments.dry_run,
         print_config=arguments.print_config,
+        folders=folders,
     )
 
 
@@ -186,6 +195,7 @@ def _examples(program: str, resumable: bool) -> str:
         else [
             f"  python {program} run.dir=runs/demo 'methods=[vanilla,poly_prag]'",
             f"  python {program} inspect run.dir=runs/demo question='Where was … born?'",
+            f"  python {program} compare runs/demo runs/other",
         ]
     )
     lines = ["examples:", call, f"{call} run.dir=runs/mine run.seed=1", *last, ""]

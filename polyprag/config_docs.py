@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml  # type: ignore[import-untyped]
 
-from polyprag.config_keys import Key, keys, sections
+from polyprag.config.keys import Key, keys, sections
 from polyprag.files import write_text
 
 YAML_HEAD = """\

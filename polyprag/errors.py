@@ -17,6 +17,10 @@ class ModelError(PolyPragError):
     """A base model cannot be found, loaded or wrapped."""
 
 
+class RetrievalError(PolyPragError):
+    """A retrieval backend cannot be reached, or refuses what is asked of it."""
+
+
 class StoreError(PolyPragError):
     """A knowledge store is damaged, foreign, or belongs to another base model."""
 

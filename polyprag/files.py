@@ -45,6 +45,13 @@ def write_json(path: Path | str, content: object) -> None:
     write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 
 
+def write_jsonl(path: Path | str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a file of JSON lines atomically, row by row; see `write_json`."""
+    with _replacing(Path(path)) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as handle:
+        for row in rows:
+            handle.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
 def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file atomically; see `write_bytes`.
 
@@ -101,6 +108,14 @@ def read_jsonl_tolerant(path: Path | str) -> list[dict[str, Any]]:
             if line.endswith(b"\n"):
                 rows.append(_object_of(line, f"{path}:{number}"))
     return rows
+
+
+def cache_folder() -> Path:
+    """Where what all runs share is kept: POLYPRAG_CACHE, or polyprag/ in the user's cache folder."""
+    base = os.environ.get("POLYPRAG_CACHE")
+    if base:
+        return Path(base)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polyprag"
 
 
 def sha256_of(path: Path | str) -> str:

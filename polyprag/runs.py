@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polyprag.cli import run_directory
-from polyprag.config import Config, DataName
-from polyprag.config_checks import validate
-from polyprag.config_keys import config_difference
-from polyprag.config_loading import load_config
+from polyprag.config import Config, DataConfig, DataName
+from polyprag.config.checks import validate
+from polyprag.config.keys import config_difference
+from polyprag.config.loading import load_config
 from polyprag.errors import ConfigError
+from polyprag.experts.tokenizer import tokenizer_of
 from polyprag.files import current_folder
-from polyprag.knowledge.corpus import load_knowledge
-from polyprag.knowledge.records import Knowledge, Question
+from polyprag.knowledge.loading import load_knowledge
+from polyprag.records import Knowledge, Question
 from polyprag.store import open_store
 
 FIXED_KEYS = (
@@ -26,7 +27,9 @@ FIXED_KEYS = (
     "answering.expand_index",
 )
 """Keys that shape the store; later stages cannot change them."""
-FREE_SECTIONS = ("data", "router", "answering", "prag", "evaluation", "logging")
+AUGMENTATION = "augmentation.jsonl"
+"""What `train.py augment` leaves in a run's folder."""
+FREE_SECTIONS = ("data", "router", "retrieval", "answering", "prag", "evaluation", "logging")
 """Sections that a --config file may change for the later stages of a trained run."""
 
 
@@ -49,6 +52,7 @@ def run_config(config_path: Path | None, overrides: Sequence[str]) -> tuple[Conf
     config = load_config(trained_path, overrides)
     if config_path is not None:
         config = dataclasses.replace(config, **{name: getattr(asked, name) for name in FREE_SECTIONS})
+        config = dataclasses.replace(config, warm_up=dataclasses.replace(asked.warm_up, pool=trained.warm_up.pool))
     validate(config)
     changed = [key for key in config_difference(trained, config) if key.startswith(FIXED_KEYS)]
     if changed:
@@ -56,6 +60,24 @@ def run_config(config_path: Path | None, overrides: Sequence[str]) -> tuple[Conf
             f"{', '.join(changed)}: fixed by the training in {folder}; leave out, or train another run.dir"
         )
     return config, folder
+
+
+def run_data(config: Config, folder: Path) -> DataConfig:
+    """The data section of a run, which trains on the run's own augmentation where it names no other."""
+    own = folder / AUGMENTATION
+    if config.data.augmentation or not own.is_file():
+        return config.data
+    return dataclasses.replace(config.data, augmentation=str(own))
+
+
+def training_knowledge(config: Config, folder: Path) -> Knowledge:
+    """What a run is trained on: its corpus with the augmentation that it names or has made, and its questions.
+
+    Raises:
+        ConfigError: the configuration names no data, or data that do not fit together.
+        DataError: the data cannot be used.
+    """
+    return load_knowledge(run_data(config, folder), tokenize=tokenizer_of(config.base))
 
 
 def run_knowledge(config: Config, folder: Path) -> Knowledge:
@@ -69,12 +91,14 @@ def run_knowledge(config: Config, folder: Path) -> Knowledge:
     """
     store_folder = folder / "store"
     if not current_folder(store_folder).exists():
-        return load_knowledge(config.data)
+        return training_knowledge(config, folder)
     store = open_store(store_folder)
-    data = config.data
+    data = run_data(config, folder)
     if data.name is DataName.JSONL and not data.path:
         data = dataclasses.replace(data, path=str(current_folder(store_folder) / "passages.jsonl"))
-    knowledge = load_knowledge(data)
+    if not data.collection:
+        data = dataclasses.replace(data, retrieved=0)  # the store has the passages that were chosen for training
+    knowledge = load_knowledge(data, tokenize=tokenizer_of(config.base))
     own = {passage.content_hash: passage.id for passage in store.passages}
     ids = {p.id: own[p.content_hash] for p in knowledge.passages if p.content_hash in own}
 
@@ -90,4 +114,5 @@ def run_knowledge(config: Config, folder: Path) -> Knowledge:
         },
         test=tuple(map(matched, knowledge.test)),
         validation=tuple(map(matched, knowledge.validation)),
+        counts=knowledge.counts,
     )

@@ -27,7 +27,7 @@ from polyprag.files import (
     write_tensors,
     write_text,
 )
-from polyprag.knowledge.records import Passage
+from polyprag.records import Passage
 
 FORMAT = "polyprag-store"
 SCHEMA = 1
@@ -37,14 +37,16 @@ MANIFEST, CONFIG, POOL, ROWS, PASSAGES, INDEX = (
     "pool.safetensors",
     "rows.safetensors",
     "passages.jsonl",
-    "bm25",
+    "index",
 )
+_OLD_INDEX = "bm25"
+"""The index's name in stores written before there was a choice of backends."""
 _ROWS_KEY = "rows_NGK"
-_PARTS = {POOL: "pool", ROWS: "rows", PASSAGES: "passages", INDEX: "index"}
+_PARTS = {POOL: "pool", ROWS: "rows", PASSAGES: "passages", INDEX: "index", _OLD_INDEX: "index"}
 
 
 class Index(Protocol):
-    """A retrieval index over the passages, such as `polyprag.answering.retrieval.BM25Retriever`."""
+    """A retrieval index over the passages, such as `polyprag.retrieval.retriever.Retriever`."""
 
     def save(self, folder: Path) -> None:
         """Write the index into a folder of its own, without pickle."""
@@ -116,8 +118,9 @@ class Store:
 
     @property
     def index_folder(self) -> Path:
-        """Where the retrieval index is; `BM25Retriever.open` opens it."""
-        return self.folder / INDEX
+        """Where the retrieval index is; `polyprag.retrieval.backends.open_retriever` opens it."""
+        old = self.folder / _OLD_INDEX
+        return old if old.exists() else self.folder / INDEX
 
     @property
     def bytes_on_disk(self) -> dict[str, int]:

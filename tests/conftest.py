@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from polyprag.config import BaseConfig, Dtype, Quantisation
 from polyprag.experts.base_model import BaseModel, load_base
-from polyprag.knowledge.records import Augmentation, Knowledge, Passage, QAPair, Question
+from polyprag.records import Augmentation, Knowledge, Passage, QAPair, Question
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 SENTENCES = [

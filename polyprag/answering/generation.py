@@ -55,14 +55,12 @@ class Generator:
             prompts: token ids, of any lengths; not empty.
             gates_BGK: gates of each row [B, G, K]; None runs the base model alone.
         """
-        width = max(map(len, prompts))
-        pad = self.base.tokenizer.pad_token_id
-        device = self.base.device
-        tokens_BT = torch.tensor([[pad] * (width - len(ids)) + list(ids) for ids in prompts], device=device)
-        mask_BT = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=device)
+        tokens_BT, mask_BT = left_padded(prompts, self.base)
         if gates_BGK is not None and self.pool is None:
             raise ValueError("gates were given to a generator without a pool")
-        gated = self.pool.gated(gates_BGK.to(device)) if self.pool and gates_BGK is not None else nullcontext()
+        gated = (
+            self.pool.gated(gates_BGK.to(self.base.device)) if self.pool and gates_BGK is not None else nullcontext()
+        )
         with gated:
             out_BT = self.base.model.generate(
                 tokens_BT,
@@ -70,12 +68,27 @@ class Generator:
                 max_new_tokens=self.max_new_tokens,
                 do_sample=False,
                 eos_token_id=self.stops,
-                pad_token_id=pad,
+                pad_token_id=self.base.tokenizer.pad_token_id,
             )
-        return [self._generated(row[width:].tolist()) for row in out_BT]
+        return [self.read(row[tokens_BT.shape[1] :].tolist()) for row in out_BT]
 
-    def _generated(self, ids: list[int]) -> Generated:
+    def read(self, ids: Sequence[int]) -> Generated:
+        """What generated tokens come to; those after the first stop token do not count."""
         length = next((at + 1 for at, token in enumerate(ids) if token in self.stops), len(ids))
         raw: str = self.base.tokenizer.decode(ids[:length], skip_special_tokens=True)
         lines = raw.strip().splitlines()
         return Generated(lines[0].strip() if lines else "", raw, length)
+
+
+def left_padded(prompts: Sequence[Sequence[int]], base: BaseModel) -> tuple[Tensor, Tensor]:
+    """A batch that can be continued: token ids and attention mask, both [B, T], on the model's device.
+
+    Args:
+        prompts: token ids, of any lengths; not empty.
+        base: whose padding token is put before the shorter ones.
+    """
+    width = max(map(len, prompts))
+    pad = base.tokenizer.pad_token_id
+    tokens_BT = torch.tensor([[pad] * (width - len(ids)) + list(ids) for ids in prompts], device=base.device)
+    mask_BT = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=base.device)
+    return tokens_BT, mask_BT

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from polyprag.answering.query_router import QueryRouter
 from polyprag.answering.question_encoder import QuestionEncoder
-from polyprag.answering.retrieval import BM25Retriever
 from polyprag.config import Combine, RouterDesign
 from polyprag.experts.routing import combine_gates
-from polyprag.knowledge.records import Question
+from polyprag.records import Question
+from polyprag.retrieval.retriever import Retriever
 
 CONSIDERED = 10
 """Passages over which the confidence of a retrieval is measured, and that a hybrid routing weighs."""
@@ -59,23 +59,28 @@ class QuestionRouting(Protocol):
 
 @final
 class PassageRouting:
-    """Gates of the passages that BM25 retrieves. Scores count as log odds, so their softmax says how sure it is.
+    """Gates of the passages that are retrieved.
+
+    Scores times the backend's sharpness count as log odds, so their softmax says how sure the retrieval is.
 
     Args:
         retriever: the index.
         gates_NGK: the gates of every passage.
     """
 
-    def __init__(self, retriever: BM25Retriever, gates_NGK: Tensor) -> None:
+    def __init__(self, retriever: Retriever, gates_NGK: Tensor) -> None:
         self.retriever, self.gates_NGK = retriever, gates_NGK
 
     def route(self, questions: Sequence[Question], passages: int, combine: Combine) -> list[Routed]:
         """Retrieve and combine; a question that finds nothing gets no gates."""
         found = self.retriever.search([question.text for question in questions], max(passages, CONSIDERED))
-        return [
-            _routed(self.gates_NGK, [hit.position for hit in hits], [hit.score for hit in hits], passages, combine)
-            for hits in found
-        ]
+        routed = []
+        for hits in found:
+            scores = [hit.score for hit in hits]
+            shares_P = (torch.tensor(scores) * self.retriever.sharpness).softmax(-1)
+            positions = [hit.position for hit in hits]
+            routed.append(_routed(self.gates_NGK, positions, scores, shares_P, passages, combine))
+        return routed
 
 
 @final
@@ -116,14 +121,14 @@ class QueryRouting:
 
 @final
 class HybridRouting:
-    """Gates of passages by the mean of two distributions: the query router's attention and BM25's softmax.
+    """Gates of passages by the mean of two distributions: the query router's attention and the retrieval's softmax.
 
     Args:
         query: the query router's side.
         retriever: the index.
     """
 
-    def __init__(self, query: QueryRouting, retriever: BM25Retriever) -> None:
+    def __init__(self, query: QueryRouting, retriever: Retriever) -> None:
         self.query, self.retriever = query, retriever
 
     def route(self, questions: Sequence[Question], passages: int, combine: Combine) -> list[Routed]:
@@ -133,12 +138,13 @@ class HybridRouting:
         routed = []
         for ours, hits in zip(attended, found, strict=True):
             weights = {position: weight / 2 for position, weight in zip(ours.passages, ours.weights, strict=True)}
-            shares = torch.tensor([hit.score for hit in hits]).softmax(-1).tolist()
-            for hit, share in zip(hits, shares, strict=True):
+            shares_P = (torch.tensor([hit.score for hit in hits]) * self.retriever.sharpness).softmax(-1)
+            for hit, share in zip(hits, shares_P.tolist(), strict=True):
                 weights[hit.position] = weights.get(hit.position, 0.0) + share / 2
             best = sorted(weights, key=lambda position: (-weights[position], position))
-            scores = [math.log(max(weights[position], 1e-12)) for position in best]
-            routed.append(_routed(self.query.gates_NGK, best, scores, passages, combine, as_log=True))
+            mixed_P = torch.tensor([max(weights[position], 1e-12) for position in best])
+            mixed_P = mixed_P / mixed_P.sum()
+            routed.append(_routed(self.query.gates_NGK, best, mixed_P.tolist(), mixed_P, passages, combine))
         return routed
 
 
@@ -197,23 +203,21 @@ def relative_entropy(distribution_N: Tensor) -> float:
 
 
 def _routed(
-    gates_NGK: Tensor, found: list[int], scores: list[float], passages: int, combine: Combine, as_log: bool = False
+    gates_NGK: Tensor, found: list[int], scores: list[float], shares_P: Tensor, passages: int, combine: Combine
 ) -> Routed:
-    """Gates of the first of some found passages; log odds or log weights say how sure the choice is.
+    """Gates of the first of some found passages, and how sure the choice is.
 
     Args:
         gates_NGK: the gates of every passage.
         found: positions, best first.
-        scores: their scores.
+        scores: what `combine=score` weighs them by.
+        shares_P: the distribution over them.
         passages: how many to take.
         combine: how to combine them.
-        as_log: whether `combine=score` weighs by the exponential of the scores rather than by themselves.
     """
     if not found:
         return Routed(torch.zeros_like(gates_NGK[0]), (), (), 1.0, 0.0)
-    shares_P = torch.tensor(scores).softmax(-1)
-    weighed_P = shares_P if as_log else torch.tensor(scores)
     chosen = found[:passages]
-    gates_GK = combine_gates(gates_NGK[chosen], weighed_P[: len(chosen)], combine)
+    gates_GK = combine_gates(gates_NGK[chosen], torch.tensor(scores[: len(chosen)]), combine)
     margin = float(shares_P[0] - shares_P[1]) if len(found) > 1 else 1.0
     return Routed(gates_GK, tuple(chosen), tuple(shares_P[: len(chosen)].tolist()), relative_entropy(shares_P), margin)

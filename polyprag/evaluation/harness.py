@@ -14,32 +14,35 @@ from rich.progress import track
 
 from polyprag.cli import environment
 from polyprag.config import MethodName
-from polyprag.config_keys import config_values
+from polyprag.config.keys import config_values
 from polyprag.errors import DataError
-from polyprag.evaluation.report import to_markdown
+from polyprag.evaluation.answers import Answer, answer_from_json, answer_to_json
+from polyprag.evaluation.data import measure_data
+from polyprag.evaluation.differences import differences
+from polyprag.evaluation.report import to_csv, to_latex, to_markdown
 from polyprag.evaluation.results import (
-    Answer,
     MethodResult,
     Results,
-    answer_from_json,
-    answer_to_json,
-    differences,
     merge_results,
     summarise,
     without_methods,
 )
 from polyprag.files import append_jsonl, read_jsonl_tolerant, write_json, write_text
-from polyprag.knowledge.records import Question
 from polyprag.knowledge.selection import count_types, stratified_sample
 from polyprag.methods.catalogue import build_method
 from polyprag.methods.method import Method
 from polyprag.methods.poly_prag import needs_router
 from polyprag.methods.workbench import Answered, Setting, Workbench
 from polyprag.metrics import score
+from polyprag.records import Question
 from polyprag.router_store import router_digest
 
-ANSWERS, CHOICES, RESULTS, TABLE = "answers.jsonl", "choices.json", "results.json", "table.md"
-SHARED_KEYS = ("base.", "answering.max_new_tokens", "answering.expand_index")
+ANSWERS, CHOICES, RESULTS = "answers.jsonl", "choices.json", "results.json"
+TABLE, TABLE_CSV, TABLE_TEX = "table.md", "table.csv", "table.tex"
+SHARED_KEYS = (
+    *("base.", "answering.max_new_tokens", "answering.expand_index"),
+    *("retrieval.backend", "retrieval.titles", "retrieval.encoder"),
+)
 """Configuration on which every method's answers depend."""
 
 
@@ -61,6 +64,7 @@ class Harness:
         self.test = bench.knowledge.test
         if not self.test:
             raise DataError("there are no test questions; set data.questions, or lower data.train_qas")
+        self.measured: dict[str, Any] = {}
         self.data_sha = hashlib.sha256(repr((self.test, bench.passages)).encode()).hexdigest()
         wanted = self.config.evaluation.choose_questions
         validation = bench.knowledge.validation
@@ -79,14 +83,17 @@ class Harness:
         answers: dict[str, list[Answer]] = {}
         results: dict[str, MethodResult] = {}
         merged = self._merged(self._existing(), results, answers)
-        for method in self._checked(names):
+        methods = self._checked(names)
+        self.measured = measure_data(self.bench, self.folder)
+        for method in methods:
             choice, setting = self.choose(method)
             name = method.name.value
             answers[name] = self.answers(method, setting)
             results[name] = self._summary(method, answers[name], choice)
             merged = self._merged(merged, results, answers)
             write_json(self.folder / RESULTS, merged)
-            write_text(self.folder / TABLE, to_markdown(merged))
+            for file, written in ((TABLE, to_markdown), (TABLE_CSV, to_csv), (TABLE_TEX, to_latex)):
+                write_text(self.folder / file, written(merged))
         return merged
 
     def plan(self, names: Sequence[MethodName]) -> list[str]:
@@ -213,6 +220,7 @@ class Harness:
             "base": self.config.base.model,
             "quantisation": self.config.base.quantisation.value,
             "seed": self.config.run.seed,
+            "config": config_values(self.config),
             "environment": environment(),
         }
         data = {
@@ -224,6 +232,7 @@ class Harness:
             "limit": self.config.data.limit,
             "limit_seed": self.config.data.limit_seed,
             "validation": len(self.validation),
+            **self.measured,
         }
         return merge_results(existing, run, data, results, compared)
 
@@ -247,4 +256,6 @@ def _scored(name: MethodName, question: Question, answered: Answered) -> Answer:
         if answered.retrieved and question.passage_ids
         else None,
         confidence=answered.confidence,
+        retrievals=answered.retrievals,
+        generated_tokens=answered.generated_tokens,
     )

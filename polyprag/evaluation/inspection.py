@@ -26,9 +26,9 @@ from polyprag.evaluation.gate_measures import (
     without_strongest,
 )
 from polyprag.evaluation.harness import RESULTS
-from polyprag.knowledge.records import Passage, Question
 from polyprag.methods.poly_prag import Mode, PolyPrag
 from polyprag.methods.workbench import Setting, Workbench
+from polyprag.records import Passage, Question
 from polyprag.router_store import FILE as ROUTER_FILE
 
 CANDIDATES = 5

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from polyprag.evaluation.grids import Grid, Row, grid_table, print_tables
 from polyprag.evaluation.inspection import Inspection, RoutingView
-from polyprag.evaluation.report import Grid, Row, grid_table, print_tables
 
 MOST_EXPERTS = 16
 """Experts shown of a larger pool."""

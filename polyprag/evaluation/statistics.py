@@ -1,10 +1,11 @@
-"""How far a mean over questions can be trusted: bootstrap intervals and paired differences.
+"""How far a mean over questions can be trusted: bootstrap intervals, paired differences, many of them at once.
 
-Shape suffixes: N questions, S resamples, T trainings (seeds).
+Shape suffixes: N questions, S resamples, T and U trainings (seeds).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,9 @@ Values = NDArray[np.float64]
 
 # Drawn indices that are held at once (8 bytes each): bounds memory whatever the number of questions.
 _CHUNK = 1 << 20
+
+# Differences below this are rounding: such questions are tied, and differences that vary less do not vary.
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,20 @@ class PairedDifference:
         low: lower end of the 95 % interval of that mean.
         high: upper end.
         p_value: two-sided, of no difference at all.
+        effect: Cohen's d_z; see `paired_effect`.
+        won: share of the questions on which a scores higher.
+        tied: share on which both score the same.
+        lost: share on which b scores higher.
     """
 
     mean: float
     low: float
     high: float
     p_value: float
+    effect: float | None
+    won: float
+    tied: float
+    lost: float
 
 
 def bootstrap_ci(values_N: Values, resamples: int, seed: int, level: float = 0.95) -> tuple[float, float]:
@@ -80,17 +92,34 @@ def seeds_bootstrap_ci(values_TN: Values, resamples: int, seed: int, level: floa
     if len(values_TN) == 1:
         return bootstrap_ci(values_TN[0], resamples, seed, level)
     _check_level(level)
-    _check_scores(values_TN, resamples)
-    trainings, questions = values_TN.shape
-    generator = np.random.default_rng(seed)
-    rows = max(1, _CHUNK // questions)
-    means = []
-    for start in range(0, resamples, rows):
-        size = min(rows, resamples - start)
-        drawn_ST = generator.multinomial(trainings, np.full(trainings, 1 / trainings), size)
-        drawn_SN = generator.multinomial(questions, np.full(questions, 1 / questions), size)
-        means.append(((drawn_ST @ values_TN) * drawn_SN).sum(axis=1) / values_TN.size)
-    return _interval(np.concatenate(means), level)
+    return _interval(np.concatenate([means for (means,) in _crossed_means([values_TN], resamples, seed)]), level)
+
+
+def mean_of_means_ci(groups: Sequence[Values], resamples: int, seed: int, level: float = 0.95) -> tuple[float, float]:
+    """Percentile bootstrap interval of a mean of means, such as that of several benchmarks with equal weights.
+
+    Questions (and trainings) are drawn anew within each group, independently of the others.
+
+    Args:
+        groups: scores of each group, one or more, [T, N] as in `seeds_bootstrap_ci`; T and N may differ.
+        resamples: how often each group is drawn anew, at least 1.
+        seed: the same seed gives the same interval.
+        level: probability that the interval is meant to cover, between 0 and 1, both excluded.
+
+    Returns:
+        Lower and upper end.
+
+    Raises:
+        ValueError: no group, or everything that `seeds_bootstrap_ci` refuses.
+    """
+    if not groups:
+        raise ValueError("a mean of means needs at least one group")
+    _check_level(level)
+    means = [
+        np.concatenate([means_S for (means_S,) in _crossed_means([values_TN], resamples, seed + position)])
+        for position, values_TN in enumerate(groups)
+    ]
+    return _interval(np.mean(means, axis=0), level)
 
 
 def paired_difference(a_N: Values, b_N: Values, resamples: int, seed: int) -> PairedDifference:
@@ -111,9 +140,113 @@ def paired_difference(a_N: Values, b_N: Values, resamples: int, seed: int) -> Pa
     if a_N.shape != b_N.shape:
         raise ValueError(f"paired scores must have one shape, not {a_N.shape} and {b_N.shape}")
     difference_N = a_N - b_N
-    means_S = _resampled_means(difference_N, resamples, seed)
+    return _described(difference_N, _resampled_means(difference_N, resamples, seed))
+
+
+def seeds_difference(a_TN: Values, b_UN: Values, resamples: int, seed: int) -> PairedDifference:
+    """Paired bootstrap of mean(a) - mean(b) over questions and trainings.
+
+    Questions are drawn once for both, the trainings of a and those of b each for themselves; see `seeds_bootstrap_ci`.
+    Two methods of the same trainings are compared by their differences: `seeds_difference(a_TN - b_TN, zeros_1N, …)`.
+    Effect size and shares of questions are those of the means over trainings.
+
+    Args:
+        a_TN: scores of the first method, a row for each training.
+        b_UN: scores of the second method on the same questions in the same order.
+        resamples: how often trainings and questions are drawn anew, at least 1.
+        seed: the same seed gives the same result.
+
+    Raises:
+        ValueError: no matrices of equally many questions, and everything that `bootstrap_ci` refuses.
+    """
+    if a_TN.ndim != 2 or b_UN.ndim != 2 or a_TN.shape[1] != b_UN.shape[1]:
+        raise ValueError(f"paired scores must have the same questions, not shapes {a_TN.shape} and {b_UN.shape}")
+    if len(a_TN) == len(b_UN) == 1:
+        return paired_difference(a_TN[0], b_UN[0], resamples, seed)
+    means_S = np.concatenate([a_S - b_S for a_S, b_S in _crossed_means([a_TN, b_UN], resamples, seed)])
+    return _described(a_TN.mean(axis=0) - b_UN.mean(axis=0), means_S)
+
+
+def paired_effect(difference_N: Values) -> float | None:
+    """Cohen's d_z: the mean of paired differences in units of their standard deviation (Cohen 1988, section 2.3.5).
+
+    Args:
+        difference_N: a - b for each question.
+
+    Returns:
+        d_z; 0 where no question differs, None where all differ by the same amount or there is but one.
+    """
+    if np.abs(difference_N).max() < _ROUNDING:
+        return 0.0
+    spread = float(difference_N.std(ddof=1)) if difference_N.size > 1 else 0.0
+    return float(difference_N.mean()) / spread if spread >= _ROUNDING else None
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values of m hypotheses for being tested together (Holm 1979, Scandinavian Journal of Statistics 6).
+
+    With the p-values in ascending order, p_(1) ≤ … ≤ p_(m):
+
+        adjusted_(i) = min(1, max_{j ≤ i} (m - j + 1) p_(j))
+
+    The probability of any false claim at adjusted p ≤ α is at most α, however the hypotheses depend on each other.
+
+    Args:
+        p_values: each from 0 to 1; may be empty.
+
+    Returns:
+        The adjusted p-values in the given order.
+
+    Raises:
+        ValueError: a p-value lies outside 0 to 1.
+    """
+    given = np.asarray(p_values, dtype=np.float64)
+    if not ((given >= 0.0) & (given <= 1.0)).all():
+        raise ValueError("p-values must lie between 0 and 1")
+    order = np.argsort(given, kind="stable")
+    adjusted = np.empty_like(given)
+    adjusted[order] = np.minimum(np.maximum.accumulate(given[order] * np.arange(given.size, 0, -1)), 1.0)
+    return [float(p) for p in adjusted]
+
+
+def _crossed_means(matrices: Sequence[Values], resamples: int, seed: int) -> Iterator[list[Values]]:
+    """Resampled means of score matrices over the same questions, in chunks: for each matrix a vector.
+
+    A resample draws the N questions once for all matrices, and the trainings of each matrix by themselves.
+    """
+    for values_TN in matrices:
+        _check_scores(values_TN, resamples)
+    generator = np.random.default_rng(seed)
+    questions = matrices[0].shape[1]
+    rows = max(1, _CHUNK // questions)
+    for start in range(0, resamples, rows):
+        size = min(rows, resamples - start)
+        drawn_SN = _drawn(generator, questions, size)
+        yield [
+            ((_drawn(generator, len(values_TN), size) @ values_TN) * drawn_SN).sum(axis=1) / values_TN.size
+            for values_TN in matrices
+        ]
+
+
+def _drawn(generator: np.random.Generator, n: int, size: int) -> NDArray[np.int64]:
+    """How often each of n things is drawn in n draws with replacement, `size` times over."""
+    return generator.multinomial(n, np.full(n, 1 / n), size)
+
+
+def _described(difference_N: Values, means_S: Values) -> PairedDifference:
+    """What the differences and their resampled means say."""
     low, high = _interval(means_S, 0.95)
-    return PairedDifference(float(difference_N.mean()), low, high, _p_value(means_S, difference_N.size))
+    won, lost = float((difference_N > _ROUNDING).mean()), float((difference_N < -_ROUNDING).mean())
+    return PairedDifference(
+        mean=float(difference_N.mean()),
+        low=low,
+        high=high,
+        p_value=_p_value(means_S, difference_N.size),
+        effect=paired_effect(difference_N),
+        won=won,
+        tied=float((np.abs(difference_N) <= _ROUNDING).mean()),
+        lost=lost,
+    )
 
 
 def _resampled_means(values_N: Values, resamples: int, seed: int) -> Values:

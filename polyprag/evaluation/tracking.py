@@ -9,15 +9,16 @@ from pathlib import Path
 import wandb
 
 from polyprag.config import Config, WandbMode
-from polyprag.config_keys import config_values
+from polyprag.config.keys import config_values
 from polyprag.evaluation.results import MethodResult, Results
+from polyprag.training.run_card import card_numbers
 from polyprag.training.trainer import wandb_mode
 
 COLUMNS = ("method", "n", "f1", "f1_low", "f1_high", "em", "contains", "seconds_per_question", "bytes_per_passage")
 
 
 def log_results(results: Results, config: Config, folder: Path) -> None:
-    """Log a table of all methods, and each method's F1, EM and contains as summary values.
+    """Log a table of all methods, and each method's F1, EM and contains and the data card's numbers as summary values.
 
     The run has the project and group of the training and the job type `evaluation`. A server that cannot be reached
     costs a line on standard error, since the results are on disk already.
@@ -44,7 +45,7 @@ def log_results(results: Results, config: Config, folder: Path) -> None:
         ) as run:
             rows = [_row(name, method) for name, method in results["methods"].items()]
             run.log({"evaluation/results": wandb.Table(columns=list(COLUMNS), data=rows)})
-            run.summary.update(_summary(results))
+            run.summary.update(_summary(results) | _data_numbers(results))
     except wandb.Error as error:
         reason = " ".join(str(error).split())
         print(f"Weights & Biases got no results ({reason}); logging.wandb=offline keeps them here", file=sys.stderr)
@@ -63,3 +64,10 @@ def _summary(results: Results) -> dict[str, float]:
         for name, method in results["methods"].items()
         for score, value in (("f1", method["f1"]), ("em", method["em"]), ("contains", method["contains"]))
     }
+
+
+def _data_numbers(results: Results) -> dict[str, float]:
+    """The data card's numbers and recall by name, such as `data/overlap/near` and `data/recall/at/10`."""
+    found = results["data"]
+    measured = {**found.get("card", {}), **({"recall": found["recall"]} if "recall" in found else {})}
+    return {f"data/{name}": number for name, number in card_numbers(measured).items()}

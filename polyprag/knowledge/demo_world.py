@@ -12,11 +12,11 @@ from string import Formatter
 
 from polyprag.config import WorldConfig
 from polyprag.errors import ConfigError
-from polyprag.knowledge.records import Augmentation, Knowledge, Passage, QAPair
 from polyprag.knowledge.world import people, texts
 from polyprag.knowledge.world.facts import World
 from polyprag.knowledge.world.questions import WORDINGS, draw_questions, passage_id
 from polyprag.knowledge.world.wordings import Kind, Relation, Split
+from polyprag.records import Augmentation, Knowledge, Passage, QAPair
 
 _TEXTS = {
     Kind.PERSON: people.TEXTS,

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from polyprag.knowledge.records import Passage, QAPair
+from polyprag.records import Passage, QAPair
 
 SYSTEM = "Answer the question in a few words."
+QUESTION_PREFIX = "Question: "
 ANSWER_PREFIX = "The answer is"
 
 EXAMPLES: tuple[tuple[Passage, QAPair], ...] = (
@@ -100,4 +101,4 @@ def with_title(passage: Passage) -> str:
 def _user_turn(question: str, passages: Sequence[str]) -> str:
     """The user's turn: numbered passages, if any, and the question."""
     numbered = "".join(f"Passage {number}: {text}\n" for number, text in enumerate(passages, 1))
-    return f"{numbered}Question: {question}"
+    return f"{numbered}{QUESTION_PREFIX}{question}"

@@ -5,36 +5,27 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
 
 from polyprag.errors import ConfigError
-from polyprag.knowledge.records import Question
+from polyprag.records import Knowledge, Question
 
 
-@dataclass(frozen=True)
-class KnowledgeCounts:
-    """What was loaded and what was left out, for logs.
-
-    Attributes:
-        passages: distinct passages kept.
-        duplicates: passages with the content of an earlier one.
-        test: scored questions by type.
-        validation: questions set apart, by type.
-        dropped: questions left out, by reason.
-    """
-
-    passages: int
-    duplicates: int = 0
-    test: dict[str, int] = field(default_factory=dict)
-    validation: dict[str, int] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        parts = [f"{self.passages} passages ({self.duplicates} duplicates collapsed)"]
-        for name, counts in (("test", self.test), ("validation", self.validation), ("dropped", self.dropped)):
-            details = ", ".join(f"{key or 'untyped'} {count}" for key, count in counts.items())
-            parts.append(f"{sum(counts.values())} {name} questions" + (f" ({details})" if details else ""))
-        return "; ".join(parts)
+def describe(knowledge: Knowledge) -> str:
+    """One line that says what was loaded and what was left out, for logs."""
+    counts = knowledge.counts
+    parts = [f"{len(knowledge.passages)} passages ({counts.duplicates} duplicates collapsed)"]
+    named = {
+        "test questions": count_types(knowledge.test),
+        "validation questions": count_types(knowledge.validation),
+        "dropped questions": counts.dropped_questions,
+    }
+    named |= {"rows left out": counts.dropped_rows} if counts.dropped_rows else {}
+    for name, numbers in named.items():
+        details = ", ".join(f"{key or 'untyped'} {number}" for key, number in numbers.items())
+        parts.append(f"{sum(numbers.values())} {name}" + (f" ({details})" if details else ""))
+    if counts.unknown_gold:
+        parts.append(f"{counts.unknown_gold} gold passages are not in the corpus")
+    return "; ".join(parts)
 
 
 def count_types(questions: Iterable[Question]) -> dict[str, int]:
@@ -105,6 +96,41 @@ def split_questions(
         return test, stratified_sample(_without(questions, test), validation, seed)
     apart = stratified_sample(questions, min(validation, len(questions) // 4), seed)
     return _without(questions, apart), apart
+
+
+def first_of_each(questions: Sequence[Question], n: int, typed: bool) -> tuple[list[Question], list[Question]]:
+    """Cut questions into the first ones and the others, as the papers cut a test set off.
+
+    Args:
+        questions: in the order of their file.
+        n: how many come first; 0 means all.
+        typed: whether n counts each type by itself, or all questions together.
+    """
+    seen: Counter[str] = Counter()
+    first: list[Question] = []
+    beyond: list[Question] = []
+    for question in questions:
+        stratum = question.type if typed else ""
+        seen[stratum] += 1
+        (first if not n or seen[stratum] <= n else beyond).append(question)
+    return first, beyond
+
+
+def split_beyond(
+    first: Sequence[Question], beyond: Sequence[Question], limit: int, validation: int, seed: int
+) -> tuple[list[Question], list[Question]]:
+    """As `split_questions`, but the questions set apart come from beyond the test set, as long as there are any.
+
+    Args:
+        first: the test set, of which a limit draws some.
+        beyond: the questions outside of it.
+        limit: scored questions; 0 means the whole test set.
+        validation: questions to set apart.
+        seed: of both draws.
+    """
+    if not beyond:
+        return split_questions(first, limit, validation, seed)
+    return stratified_sample(first, limit or len(first), seed), stratified_sample(beyond, validation, seed)
 
 
 def of_types(questions: Sequence[Question], types: Collection[str]) -> list[Question]:

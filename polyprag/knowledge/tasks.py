@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from polyprag.config import Loss, Recipe, TasksConfig
 from polyprag.errors import DataError
 from polyprag.knowledge.prompts import PromptWriter, with_title
-from polyprag.knowledge.records import Augmentation, Knowledge, Passage
+from polyprag.records import Augmentation, Knowledge, Passage
 
 
 @dataclass(frozen=True)

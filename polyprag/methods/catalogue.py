@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from polyprag.config import MethodName
+from polyprag.methods.da_rag import DaRag
+from polyprag.methods.dragin import Dragin
+from polyprag.methods.flare import Flare
 from polyprag.methods.method import Method, PromptMethod
 from polyprag.methods.poly_prag import PolyPrag
 from polyprag.methods.prag import Prag
@@ -12,6 +15,9 @@ from polyprag.methods.workbench import Workbench
 FAMILIES: dict[MethodName, type[Method]] = {
     MethodName.VANILLA: PromptMethod,
     MethodName.STANDARD_RAG: PromptMethod,
+    MethodName.DA_RAG: DaRag,
+    MethodName.FLARE: Flare,
+    MethodName.DRAGIN: Dragin,
     MethodName.PRAG: Prag,
     MethodName.PRAG_COMBINE: Prag,
     MethodName.GLOBAL_LORA: SharedLora,

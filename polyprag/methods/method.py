@@ -8,8 +8,8 @@ from itertools import product
 
 from polyprag.config import Combine, MethodName
 from polyprag.knowledge.prompts import with_title
-from polyprag.knowledge.records import Question
 from polyprag.methods.workbench import Answered, Clock, Setting, Workbench
+from polyprag.records import Passage, Question
 
 PASSAGE_CHOICES = (1, 2, 3)
 COMBINE_CHOICES = (Combine.SUM, Combine.MEAN, Combine.SCORE)
@@ -83,9 +83,18 @@ class Method(ABC):
 class PromptMethod(Method):
     """Methods of the bare base model: `vanilla` answers from its own memory, `standard_rag` from retrieved passages."""
 
+    @property
+    def retrieves(self) -> bool:
+        """Whether prompts show passages."""
+        return self.name is not MethodName.VANILLA
+
+    def shown(self, passage: Passage) -> str:
+        """A passage as prompts show it."""
+        return with_title(passage)
+
     def options(self) -> list[Setting]:
         """Passages and examples in the prompt."""
-        if self.name is MethodName.STANDARD_RAG:
+        if self.retrieves:
             return self.passage_options(shots=SHOT_CHOICES)
         shots = self.bench.config.answering.shots
         return [Setting(shots=examples) for examples in ((shots,) if shots >= 0 else SHOT_CHOICES)]
@@ -100,22 +109,29 @@ class PromptMethod(Method):
         with clock.step("retrieve"):
             found = self.bench.retrieve(questions, setting.passages) if setting.passages else [[] for _ in questions]
         passages = self.bench.passages
-        shown = [[passages[hit.position] for hit in hits] for hits in found]
+        contexts = [[passages[hit.position] for hit in hits] for hits in found]
         with clock.step("generate"):
             prompts = [
-                self.bench.writer.question(question.text, [with_title(passage) for passage in context], setting.shots)
-                for question, context in zip(questions, shown, strict=True)
+                self.bench.writer.question(question.text, [self.shown(passage) for passage in context], setting.shots)
+                for question, context in zip(questions, contexts, strict=True)
             ]
             texts = self.bench.plain_generator.answer(prompts)
         seconds = clock.shared_by(len(questions))
         return [
-            Answered(text, tuple(passage.id for passage in context), (), len(prompt), seconds)
-            for text, context, prompt in zip(texts, shown, prompts, strict=True)
+            Answered(
+                text,
+                tuple(passage.id for passage in context),
+                (),
+                len(prompt),
+                seconds,
+                retrievals=int(self.retrieves),
+            )
+            for text, context, prompt in zip(texts, contexts, prompts, strict=True)
         ]
 
     @property
     def bytes_per_passage(self) -> float:
         """Texts and index for standard RAG, nothing for the base model alone."""
-        if self.name is MethodName.VANILLA:
+        if not self.retrieves:
             return 0.0
         return self.bench.text_bytes_per_passage + self.bench.index_bytes_per_passage

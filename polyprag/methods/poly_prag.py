@@ -26,9 +26,9 @@ from polyprag.answering.question_routing import (
 from polyprag.config import AbstainTo, Combine, MethodName
 from polyprag.errors import DataError
 from polyprag.knowledge.prompts import with_title
-from polyprag.knowledge.records import Question
 from polyprag.methods.method import COMBINE_CHOICES, Method
 from polyprag.methods.workbench import Answered, Clock, Confidence, Setting, Workbench
+from polyprag.records import Question
 
 TOP_EXPERTS = 3
 COMBINE_SUFFIX = "_combine"
@@ -126,6 +126,8 @@ class PolyPrag(Method):
             ]
             texts = self._generate(prompts, routed, trusted)
         seconds = clock.shared_by(len(questions))
+        searches = int(self.mode in {Mode.PASSAGE, Mode.HYBRID})
+        falls_back = bench.config.answering.abstain_to is AbstainTo.STANDARD_RAG
         return [
             Answered(
                 text,
@@ -134,6 +136,7 @@ class PolyPrag(Method):
                 len(prompt),
                 seconds,
                 Confidence(choice.entropy, choice.margin, not trust),
+                retrievals=searches + (falls_back and not trust),
             )
             for text, choice, prompt, trust in zip(texts, routed, prompts, trusted, strict=True)
         ]

@@ -8,10 +8,10 @@ from functools import cached_property
 from polyprag.answering.generation import Generator
 from polyprag.config import MethodName
 from polyprag.knowledge.prompts import with_title
-from polyprag.knowledge.records import Question
 from polyprag.methods.adapters import AdapterEncoder
 from polyprag.methods.method import Method
 from polyprag.methods.workbench import Answered, Clock, Setting
+from polyprag.records import Question
 
 
 class Prag(Method):
@@ -20,6 +20,15 @@ class Prag(Method):
     def options(self) -> list[Setting]:
         """How many passages are retrieved and merged."""
         return self.passage_options()
+
+    def check(self, questions: Sequence[Question]) -> None:
+        """Read the outside pairs of a warm-up.
+
+        Raises:
+            ConfigError: nothing says which passages are outside.
+            DataError: they cannot be used, or none is left.
+        """
+        _ = self.bench.warm_up_pairs
 
     def prepare(self, questions: Sequence[Question], settings: Sequence[Setting]) -> None:
         """Train the adapters that these questions retrieve, but for those that are there already."""
@@ -46,7 +55,7 @@ class Prag(Method):
             (text,) = self.generator.answer([prompt])
         with clock.step("load_merge"):
             self.encoder.unload()
-        return Answered(text, tuple(p.id for p in passages), (), len(prompt), clock.seconds)
+        return Answered(text, tuple(p.id for p in passages), (), len(prompt), clock.seconds, retrievals=1)
 
     @property
     def identity(self) -> str:

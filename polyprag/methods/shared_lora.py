@@ -9,17 +9,16 @@ import torch
 
 from polyprag.answering.generation import Generator
 from polyprag.config import MethodName
-from polyprag.config_loading import load_config
+from polyprag.config.loading import load_config
 from polyprag.errors import ConfigError
-from polyprag.experts.base_model import load_base
+from polyprag.experts.base_model import device_of, load_base
 from polyprag.experts.pool import ExpertPool
 from polyprag.files import current_folder
-from polyprag.knowledge.records import Question
 from polyprag.methods.method import Method
 from polyprag.methods.workbench import Answered, Clock, Setting
+from polyprag.records import Question
 from polyprag.store import Store, open_store
 from polyprag.training.controls import control_folder
-from polyprag.training.trainer import training_device
 
 
 class SharedLora(Method):
@@ -85,7 +84,7 @@ class SharedLora(Method):
     def generator(self) -> Generator:
         """Decoding with the LoRA."""
         config = load_config(control_folder(self.bench.folder, self.name) / "config.yaml")
-        base = load_base(self.bench.config.base, training_device(self.bench.config.training.accelerator))
+        base = load_base(self.bench.config.base, device_of(self.bench.config.training.accelerator))
         pool = ExpertPool(base.model, config.experts, config.routing.granularity)
         pool.load(self.store.pool())
         return Generator(base, self.bench.config.answering.max_new_tokens, pool)

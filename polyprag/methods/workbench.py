@@ -11,25 +11,26 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from torch import Tensor
 
 from polyprag.answering.generation import Generated, Generator
 from polyprag.answering.question_encoder import QuestionEncoder, build_encoder
-from polyprag.answering.retrieval import BM25Retriever, Hit, searched
 from polyprag.config import Combine, Config, RouterConfig
 from polyprag.errors import ConfigError
-from polyprag.experts.base_model import BaseModel, load_base
+from polyprag.experts.base_model import BaseModel, device_of, load_base
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import gates_from_logits
 from polyprag.files import current_folder
 from polyprag.knowledge.prompts import PromptWriter
-from polyprag.knowledge.records import Knowledge, Passage, Question
 from polyprag.methods.adapters import AdapterEncoder
+from polyprag.records import Knowledge, Passage, QAPair, Question
+from polyprag.retrieval.backends import build_retriever, open_retriever
+from polyprag.retrieval.bm25 import searched
+from polyprag.retrieval.retriever import Hit, Retriever
 from polyprag.router_store import StoredRouter, open_router
 from polyprag.store import Store, open_store
-from polyprag.training.trainer import training_device
+from polyprag.training.warm_up import warm_up_data
 
 STEPS = ("retrieve", "route", "load_merge", "generate")
 
@@ -72,9 +73,11 @@ class Answered:
         generated: the text.
         retrieved: ids of the passages used, best first.
         top_experts: the experts with the largest mean gate, and that gate.
-        prompt_tokens: tokens of the prompt.
+        prompt_tokens: tokens of the prompt; of all prompts where a method writes several.
         seconds: by step; a batch's time is shared equally by its questions.
         confidence: of the routing; None for methods without one.
+        retrievals: times that the index was searched for the question.
+        discarded_tokens: tokens that were generated and are no part of the answer.
     """
 
     generated: Generated
@@ -83,6 +86,13 @@ class Answered:
     prompt_tokens: int
     seconds: dict[str, float]
     confidence: Confidence | None = None
+    retrievals: int = 0
+    discarded_tokens: int = 0
+
+    @property
+    def generated_tokens(self) -> int:
+        """All tokens generated, those discarded as well."""
+        return self.generated.new_tokens + self.discarded_tokens
 
 
 @dataclass
@@ -128,17 +138,18 @@ class Workbench:
         return {passage.id: position for position, passage in enumerate(self.passages)}
 
     @cached_property
-    def retriever(self) -> BM25Retriever:
+    def retriever(self) -> Retriever:
         """The index over the corpus: the store's if there is one, else built now."""
         if self.has_store:
-            return BM25Retriever.open(self.store.index_folder)
+            return open_retriever(self.config.retrieval, self.store.index_folder)
         expand = self.config.answering.expand_index
-        return BM25Retriever.build(searched(self.passages, self.knowledge.augmentations, expand))
+        corpus = searched(self.passages, self.knowledge.augmentations, expand)
+        return build_retriever(self.config.retrieval, corpus)
 
     @cached_property
     def base(self) -> BaseModel:
         """The base model."""
-        return load_base(self.config.base, training_device(self.config.training.accelerator))
+        return load_base(self.config.base, device_of(self.config.training.accelerator))
 
     @cached_property
     def writer(self) -> PromptWriter:
@@ -183,10 +194,7 @@ class Workbench:
     @cached_property
     def index_bytes_per_passage(self) -> float:
         """Bytes of the retrieval index, per passage."""
-        with TemporaryDirectory() as scratch:
-            self.retriever.save(Path(scratch) / "index")
-            total = sum(file.stat().st_size for file in Path(scratch).rglob("*") if file.is_file())
-        return total / len(self.passages)
+        return self.retriever.bytes_on_disk / len(self.passages)
 
     @cached_property
     def text_bytes_per_passage(self) -> float:
@@ -203,8 +211,18 @@ class Workbench:
     @cached_property
     def adapters(self) -> AdapterEncoder:
         """One-to-one adapters, on a base model of their own, since PEFT wraps its layers."""
-        base = load_base(self.config.base, training_device(self.config.training.accelerator))
-        return AdapterEncoder(base, self.config, self.folder, self.knowledge.augmentations)
+        base = load_base(self.config.base, device_of(self.config.training.accelerator))
+        return AdapterEncoder(base, self.config, self.folder, self.knowledge.augmentations, self.warm_up_pairs)
+
+    @cached_property
+    def warm_up_pairs(self) -> tuple[QAPair, ...]:
+        """The outside pairs that one-to-one adapters start from; none without `warm_up.prag`.
+
+        Raises:
+            ConfigError: nothing says which passages are outside.
+            DataError: they cannot be used, or none is left.
+        """
+        return warm_up_data(self.config, self.knowledge).pairs if self.config.warm_up.prag else ()
 
     @cached_property
     def gates_NGK(self) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from polyprag.config_keys import LONGEST_SHOWN, keys, shown, suggestion
+from polyprag.config.keys import LONGEST_SHOWN, keys, shown, suggestion
 from polyprag.errors import ConfigError
 
 SEED = "run.seed"

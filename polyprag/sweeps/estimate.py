@@ -14,19 +14,20 @@ from dataclasses import dataclass, field
 import torch
 
 from polyprag.config import Config
-from polyprag.experts.base_model import BaseModel, load_base
+from polyprag.experts.base_model import BaseModel, device_of, load_base
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter
-from polyprag.knowledge.corpus import load_knowledge
+from polyprag.experts.tokenizer import tokenizer_of
+from polyprag.knowledge.loading import load_knowledge
 from polyprag.knowledge.prompts import PromptWriter
-from polyprag.knowledge.records import Knowledge
 from polyprag.knowledge.tasks import Pack, build_tasks
+from polyprag.records import Knowledge
 from polyprag.sweeps.grid import Run
 from polyprag.sweeps.outcomes import Outcome
 from polyprag.training.controls import CONTROLS
 from polyprag.training.datamodule import KnowledgeData
 from polyprag.training.module import PoolModule
-from polyprag.training.trainer import measure_sizes, training_device
+from polyprag.training.trainer import measure_sizes
 
 ANSWER_TOKENS = 45
 START_SECONDS = 20.0
@@ -104,7 +105,7 @@ class _Estimator:
     def _knowledge_of(self, config: Config) -> Knowledge:
         key = repr(config.data)
         if key not in self._knowledge:
-            self._knowledge[key] = load_knowledge(config.data)
+            self._knowledge[key] = load_knowledge(config.data, tokenize=tokenizer_of(config.base))
         return self._knowledge[key]
 
     def _packs_of(self, config: Config) -> list[Pack]:
@@ -117,5 +118,5 @@ class _Estimator:
     def _base_of(self, config: Config) -> BaseModel:
         key = repr(config.base)
         if key not in self._bases:
-            self._bases[key] = load_base(config.base, training_device(config.training.accelerator))
+            self._bases[key] = load_base(config.base, device_of(config.training.accelerator))
         return self._bases[key]

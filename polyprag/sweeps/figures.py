@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from torch import Tensor
 
-from polyprag.config_loading import load_config
+from polyprag.config.loading import load_config
 from polyprag.evaluation.report import is_control
 from polyprag.evaluation.statistics import Values
 from polyprag.files import write_bytes

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from polyprag.config import Config
-from polyprag.config_checks import validate
-from polyprag.config_keys import config_difference, config_values, keys
-from polyprag.config_loading import COMMAND_LINE, load_config
+from polyprag.config.checks import validate
+from polyprag.config.keys import config_difference, config_values, keys
+from polyprag.config.loading import COMMAND_LINE, load_config
 from polyprag.errors import ConfigError
 from polyprag.sweeps.definition import METHODS, SEED, Axis, Definition, Design
 from polyprag.training.checkpoint import MAY_DIFFER

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from polyprag.config_loading import load_config
+from polyprag.config.loading import load_config
 from polyprag.experts.routing import gates_from_logits
 from polyprag.store import CONFIG, Store
 

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
-from polyprag.config_keys import config_difference
-from polyprag.config_loading import load_config
+from polyprag.config.keys import config_difference
+from polyprag.config.loading import load_config
 from polyprag.errors import ConfigError, DataError
 from polyprag.evaluation.harness import ANSWERS, RESULTS
+from polyprag.evaluation.recorded import rows_behind
 from polyprag.evaluation.results import SCHEMA, MethodResult, Results
 from polyprag.files import current_folder, read_jsonl_tolerant, write_json
 from polyprag.store import open_store
@@ -21,7 +20,6 @@ from polyprag.sweeps.grid import Run, trains
 
 RUNS = "runs"
 MARK = "trained.json"
-TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -122,12 +120,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _f1_behind(result: MethodResult, method: str, answers: Iterable[dict[str, Any]], folder: Path) -> dict[str, float]:
-    """F1 by question out of the answers that a result sums up; those of other settings have other keys."""
-    by_key: dict[str, dict[str, float]] = {}
-    for row in answers:
-        if row["method"] == method:
-            by_key.setdefault(row["key"], {})[row["question_id"]] = float(row["scores"]["f1"])
-    for f1 in reversed(by_key.values()):
-        if len(f1) == result["n"] and abs(float(np.mean(list(f1.values()))) - result["f1"]) < TOLERANCE:
-            return f1
+    """F1 by question out of the answers that a result sums up."""
+    rows = rows_behind(result, method, answers)
+    if rows:
+        return {row["question_id"]: float(row["scores"]["f1"]) for row in rows}
     raise DataError(f"{folder}: the answers of {method} are not those of {RESULTS}; move the folder away")

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from polyprag.config_keys import config_values
+from polyprag.config.keys import config_values
 from polyprag.errors import DataError
-from polyprag.evaluation.report import Grid, format_seconds, grid_markdown, grid_table
+from polyprag.evaluation.grids import Grid, format_seconds, grid_markdown, grid_table
 from polyprag.evaluation.statistics import Values, seeds_bootstrap_ci
 from polyprag.sweeps.definition import METHODS, SEED
 from polyprag.sweeps.grid import Group, Point, Run, Sweep

@@ -9,9 +9,9 @@ from typing import TypeVar
 from rich.console import Console
 
 from polyprag.cli import Call
-from polyprag.config_loading import to_yaml
+from polyprag.config.loading import to_yaml
 from polyprag.errors import ConfigError, PolyPragError, SweepError
-from polyprag.evaluation.report import print_tables
+from polyprag.evaluation.grids import print_tables
 from polyprag.files import write_text
 from polyprag.sweeps.definition import Definition, read_definition
 from polyprag.sweeps.estimate import expected_seconds

@@ -16,7 +16,7 @@ import yaml  # type: ignore[import-untyped]
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from polyprag.config import Config
-from polyprag.config_loading import to_yaml
+from polyprag.config.loading import to_yaml
 from polyprag.errors import ConfigError, Interrupted
 from polyprag.files import write_bytes
 
@@ -34,6 +34,7 @@ MAY_DIFFER = (
     "answering.max_new_tokens",
     "answering.batch_size",
     "prag.",
+    "warm_up.prag",
     "training.checkpoint_minutes",
 )
 """Keys that a resumed run may change, since neither weights nor store depend on them."""
@@ -174,14 +175,25 @@ def resume_path(
     before = checkpoint.get("polyprag_config")
     if before is None:
         raise ConfigError(f"--resume {path}: not a checkpoint of polyprag")
-    old, new = _flat(yaml.safe_load(before)), _flat(yaml.safe_load(to_yaml(config)))
-    changed = [key for key in new if new[key] != old.get(key) and not key.startswith(may_differ)]
+    changed = changed_keys(before, config, may_differ)
     if changed:
         raise ConfigError(
             f"--resume {path}: {', '.join(changed)} differ from the checkpoint; "
             "restore them, or train anew without --resume or in another run.dir"
         )
     return path
+
+
+def changed_keys(before: str, config: Config, may_differ: tuple[str, ...] = MAY_DIFFER) -> list[str]:
+    """The keys on which weights depend whose values are others than before.
+
+    Args:
+        before: the configuration that weights were trained with, as YAML.
+        config: the present configuration.
+        may_differ: beginnings of the keys on which the weights do not depend.
+    """
+    old, new = _flat(yaml.safe_load(before)), _flat(yaml.safe_load(to_yaml(config)))
+    return [key for key in new if new[key] != old.get(key) and not key.startswith(may_differ)]
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

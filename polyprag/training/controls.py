@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from polyprag.config import Config, DataConfig, DataName, Granularity, MethodName, RoutingConfig
-from polyprag.config_checks import validate
-from polyprag.errors import ConfigError
+from polyprag.config import Config, Granularity, MethodName, RoutingConfig, WarmUpConfig
+from polyprag.config.checks import validate
+from polyprag.records import Knowledge
+from polyprag.training.outside import outside_data, outside_knowledge
 
 CONTROLS = (MethodName.GLOBAL_LORA, MethodName.FORMAT_LORA)
 
@@ -20,8 +21,8 @@ def control_folder(run: Path, name: MethodName) -> Path:
 def control_config(config: Config, name: MethodName) -> Config:
     """The configuration that trains a control: a pool of a single expert whose rank is that of the whole pool.
 
-    `global_lora` is trained on the run's own corpus, `format_lora` on passages outside it: for the demo world those of
-    another seed, for files `controls.outside`, or what `data.max_passages` leaves over.
+    `global_lora` is trained on the run's own corpus, with the same warm-up if the run has one, `format_lora` on
+    passages outside the corpus alone.
 
     Args:
         config: of the run.
@@ -39,27 +40,21 @@ def control_config(config: Config, name: MethodName) -> Config:
         training=dataclasses.replace(config.training, validate_every=0),
     )
     if name is MethodName.FORMAT_LORA:
-        control = dataclasses.replace(control, data=_outside(config))
+        data = outside_data(config, config.controls.passages)
+        control = dataclasses.replace(control, data=data, warm_up=WarmUpConfig())
     validate(control)
     return control
 
 
-def _outside(config: Config) -> DataConfig:
-    """Data with no passage of the run's corpus."""
-    data, controls = config.data, config.controls
-    if data.name is DataName.DEMO:
-        world = dataclasses.replace(data.world, seed=data.world.seed + 1, passages=controls.passages, questions=0)
-        return dataclasses.replace(data, world=world, max_passages=0, limit=0, types=[])
-    if controls.outside:
-        return DataConfig(
-            name=DataName.JSONL, path=controls.outside, train_qas=data.train_qas, max_passages=controls.passages
-        )
-    if data.path and data.max_passages:
-        skipped = data.skip_passages + data.max_passages
-        return dataclasses.replace(
-            data, questions="", skip_passages=skipped, max_passages=controls.passages, limit=0, types=[]
-        )
-    raise ConfigError(
-        "controls.outside is empty, and data.max_passages leaves no passage over: format_lora needs passages outside "
-        "the corpus; name a file of passages with pairs in controls.outside"
-    )
+def control_knowledge(control: Config, name: MethodName, run: Knowledge) -> Knowledge:
+    """What a control is trained on: the run's corpus, or what of the outside passages has nothing to do with it.
+
+    Args:
+        control: as `control_config` gives it.
+        name: of the control.
+        run: the run's corpus and questions.
+
+    Raises:
+        DataError: the outside passages cannot be used, or none is left.
+    """
+    return outside_knowledge(control, run).knowledge if name is MethodName.FORMAT_LORA else run

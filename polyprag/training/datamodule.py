@@ -15,8 +15,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from polyprag.config import Config
-from polyprag.knowledge.records import Question
 from polyprag.knowledge.tasks import Pack
+from polyprag.records import Question
 from polyprag.training.batches import Batch, RewindableSampler, TokenBudgetSampler, collate
 
 

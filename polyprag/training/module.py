@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from polyprag.answering.generation import Generator
 from polyprag.config import Config
-from polyprag.config_loading import to_yaml
+from polyprag.config.loading import to_yaml
 from polyprag.errors import TrainingError
 from polyprag.experts.base_model import BaseModel
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter, routing_losses, usage
 from polyprag.knowledge.prompts import PromptWriter
-from polyprag.knowledge.records import Question
 from polyprag.metrics import score
+from polyprag.records import Question
 from polyprag.training.batches import Batch
 from polyprag.training.datamodule import KnowledgeData
 from polyprag.training.optimisation import PoolOptimizer, warmup_and_decay
@@ -180,17 +180,22 @@ class PoolModule(pl.LightningModule):
 
 
 def label_loss(model: Any, batch: Batch) -> Tensor:
-    """Mean cross-entropy over a batch's labels; logits are computed at labelled positions only.
+    """Mean cross-entropy over a batch's labels.
 
     Args:
         model: a transformers causal LM.
         batch: packs of training sequences.
     """
+    return F.cross_entropy(label_logits(model, batch), batch.targets_L)
+
+
+def label_logits(model: Any, batch: Batch) -> Tensor:
+    """Logits [L, V] in float32, computed at labelled positions only; see `label_loss`."""
     hidden_BTD = model.get_decoder()(
         input_ids=batch.tokens_BT,
         position_ids=batch.positions_BT,
         attention_mask=batch.mask_B1TT,
         use_cache=False,
     ).last_hidden_state
-    logits_LV = model.get_output_embeddings()(hidden_BTD[batch.rows_L, batch.sources_L])
-    return F.cross_entropy(logits_LV.float(), batch.targets_L)
+    logits_LV: Tensor = model.get_output_embeddings()(hidden_BTD[batch.rows_L, batch.sources_L])
+    return logits_LV.float()

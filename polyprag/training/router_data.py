@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from polyprag.config import Config, RouterConfig
 from polyprag.errors import DataError
 from polyprag.knowledge.prompts import PromptWriter
-from polyprag.knowledge.records import Augmentation, Knowledge
 from polyprag.knowledge.tasks import Example, Pack, pack
+from polyprag.records import Augmentation, Knowledge
 from polyprag.training.batches import RewindableSampler
 
 SHORTEST_SENTENCE = 20

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from polyprag.answering.query_router import QueryRouter
 from polyprag.answering.question_encoder import QuestionEncoder, batches_of
 from polyprag.config import Config
-from polyprag.config_loading import to_yaml
+from polyprag.config.loading import to_yaml
 from polyprag.errors import TrainingError
 from polyprag.experts.base_model import BaseModel
 from polyprag.experts.pool import ExpertPool

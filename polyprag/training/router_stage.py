@@ -16,11 +16,11 @@ from polyprag.answering.query_router import QueryRouter, measure_keys
 from polyprag.answering.question_encoder import QuestionEncoder, build_encoder
 from polyprag.config import Config
 from polyprag.errors import StoreError
-from polyprag.experts.base_model import BaseModel, load_base
+from polyprag.experts.base_model import BaseModel, device_of, load_base
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import gates_from_logits
 from polyprag.knowledge.prompts import PromptWriter
-from polyprag.knowledge.records import Knowledge
+from polyprag.records import Knowledge
 from polyprag.router_store import RouterFacts, open_router, write_router
 from polyprag.runs import run_knowledge
 from polyprag.store import Store, open_store
@@ -30,7 +30,7 @@ from polyprag.training.checkpoint import MAY_DIFFER, AtomicCheckpointIO, Checkpo
 from polyprag.training.datamodule import ResumableLoader
 from polyprag.training.router_data import DrawnBatches, Query, build_queries, texts_of
 from polyprag.training.router_module import HeldBackLooks, RouterModule
-from polyprag.training.trainer import loggers, prepare_process, quiet_lightning, training_device
+from polyprag.training.trainer import loggers, prepare_process, quiet_lightning
 
 FOLDER = "router"
 """Where the query router lies within a run."""
@@ -62,7 +62,7 @@ def train_router(
     """
     prepare_process(config.run)
     folder = run / FOLDER
-    base = base or load_base(config.base, training_device(config.training.accelerator))
+    base = base or load_base(config.base, device_of(config.training.accelerator))
     store = open_store(run / "store", base.fingerprint, base.name)
     if resume == "auto" and _is_trained(folder, store, config):
         return
@@ -164,7 +164,7 @@ def _trainer(config: Config, folder: Path, checkpoints: Checkpointing) -> pl.Tra
     quiet_lightning()
     return pl.Trainer(
         default_root_dir=folder,
-        accelerator="cpu" if training_device(config.training.accelerator) == "cpu" else "gpu",
+        accelerator="cpu" if device_of(config.training.accelerator) == "cpu" else "gpu",
         devices=1,
         max_epochs=1,
         max_steps=config.router.steps + config.router.lm_steps,

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from polyprag.answering.retrieval import BM25Retriever
-from polyprag.config_loading import to_yaml
-from polyprag.knowledge.records import Knowledge
+from polyprag.config.loading import to_yaml
+from polyprag.records import Knowledge
+from polyprag.retrieval.retriever import Retriever
 from polyprag.store import write_store
 from polyprag.training.module import PoolModule
 
 
 def save_store(
-    folder: Path, module: PoolModule, knowledge: Knowledge, retriever: BM25Retriever, facts: dict[str, float]
+    folder: Path, module: PoolModule, knowledge: Knowledge, retriever: Retriever, facts: dict[str, float]
 ) -> None:
     """Write the store, its tensors in the base model's number type.
 

@@ -15,11 +15,12 @@ import torch
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
 from torch import Tensor
 
-from polyprag.answering.retrieval import BM25Retriever
 from polyprag.config import Config, LoggingConfig, RoutingConfig, RunConfig, WandbMode
+from polyprag.experts.base_model import device_of
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter
-from polyprag.knowledge.records import Passage, Question
+from polyprag.records import Passage, Question
+from polyprag.retrieval.retriever import Retriever
 from polyprag.training.batches import Batch
 from polyprag.training.callbacks import Progress, RoutingReport, Throughput
 from polyprag.training.checkpoint import AtomicCheckpointIO, Checkpointing
@@ -33,13 +34,6 @@ def prepare_process(config: RunConfig) -> None:
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-
-
-def training_device(accelerator: str) -> str:
-    """The torch device of this process under a Lightning accelerator."""
-    if accelerator in {"gpu", "cuda"} or (accelerator == "auto" and torch.cuda.is_available()):
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    return "cpu"
 
 
 def build_trainer(config: Config, folder: Path, data: KnowledgeData, checkpoints: Checkpointing) -> pl.Trainer:
@@ -58,7 +52,7 @@ def build_trainer(config: Config, folder: Path, data: KnowledgeData, checkpoints
     validated = bool(training.validate_every and data.validation)
     return pl.Trainer(
         default_root_dir=folder,
-        accelerator="cpu" if training_device(training.accelerator) == "cpu" else "gpu",
+        accelerator="cpu" if device_of(training.accelerator) == "cpu" else "gpu",
         devices=training.devices,
         strategy=training.strategy,
         max_epochs=1,
@@ -124,8 +118,8 @@ def validation_of(questions: Sequence[Question], tasks: dict[str, int], limit: i
     return [usable[int(at * step)] for at in range(min(limit, len(usable)))]
 
 
-def similar_passages(retriever: BM25Retriever, passages: Sequence[Passage], config: RoutingConfig) -> Tensor | None:
-    """For each passage the most similar others by BM25, [N, M], whose gates are merged in; None when that is off.
+def similar_passages(retriever: Retriever, passages: Sequence[Passage], config: RoutingConfig) -> Tensor | None:
+    """For each passage the others that its text retrieves, [N, M], whose gates are merged in; None when that is off.
 
     M is `routing.merge_passages` - 1; rows short of hits repeat the passage.
     """

@@ -13,7 +13,7 @@ import torch
 from programs import command, environment, snapshot
 
 from polyprag.config import DEFAULT_METHODS, MethodName, RouterDesign
-from polyprag.config_loading import load_config
+from polyprag.config.loading import load_config
 from polyprag.router_store import StoredRouter, open_router
 from polyprag.store import open_store, verify_store
 from polyprag.training.controls import CONTROLS, control_folder
@@ -25,7 +25,7 @@ RESULT_KEYS = {
     *("n", "f1", "em", "contains", "f1_ci95", "by_type"),
     *("seconds_per_question", "prompt_tokens", "bytes_per_passage", "train_seconds"),
 }
-OTHER_KEYS = {"prag_f1", "new_tokens", "choice"}
+OTHER_KEYS = {"prag_f1", "macro_f1", "new_tokens", "generated_tokens", "retrievals", "choice"}
 PATIENCE = 240
 
 

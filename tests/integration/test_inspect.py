@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from programs import snapshot
 
-from polyprag.config_loading import load_config
-from polyprag.knowledge.corpus import load_knowledge
+from polyprag.config.loading import load_config
+from polyprag.knowledge.loading import load_knowledge
 
 STRANGE = "What is 2=3: yes, no? 'it' \"or\" #that [x]"
 

@@ -11,8 +11,8 @@ from polyprag.experts.base_model import BUILTIN, BaseModel, builtin_folder, load
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter
 from polyprag.knowledge.prompts import PromptWriter
-from polyprag.knowledge.records import Augmentation, Knowledge, Passage, QAPair
 from polyprag.knowledge.tasks import build_tasks
+from polyprag.records import Augmentation, Knowledge, Passage, QAPair
 from polyprag.training.batches import Batch, collate
 from polyprag.training.module import label_loss
 from polyprag.training.optimisation import PoolOptimizer

@@ -156,6 +156,33 @@ def test_resumed_equals_uninterrupted_bit_for_bit(train, stop_after, tmp_path, m
     assert differences(learned(folder), expected) == []
 
 
+def test_interrupted_in_its_warm_up_and_after_it_a_run_ends_as_if_uninterrupted(train, stop_after, tmp_path):
+    rows = [
+        {"title": town, "text": f"{town} is a town.", "qas": [{"question": f"What is {town}?", "answer": "a town"}]}
+        for town in ("Gard", "Holm", "Ister", "Joll")
+    ]
+    outside = tmp_path / "outside.jsonl"
+    outside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    warm = ("warm_up.pool=true", "warm_up.epochs=4", f"data.outside={outside}")
+    assert train(tmp_path / "whole", *warm) == 0
+
+    folder = tmp_path / "parts"
+    stop_after(2)
+    assert train(folder, *warm) == 128 + signal.SIGTERM
+    assert checkpoint(folder / "warm_up" / "pool")["global_step"] == 2
+    assert not (folder / "checkpoints").exists()
+    stop_after(checkpoint(tmp_path / "whole" / "warm_up" / "pool")["global_step"])
+    assert train(folder, *warm, "--resume", "auto") == 128 + signal.SIGTERM
+    assert checkpoint(folder)["global_step"] == 2
+    stop_after(1000)
+    assert train(folder, *warm, "--resume", "auto") == 0
+    assert differences(learned(folder), learned(tmp_path / "whole")) == []
+    for store in ("store", "warm_up/pool/store"):
+        ours, expected = open_store(folder / store), open_store(tmp_path / "whole" / store)
+        assert differences(ours.pool(), expected.pool()) == []
+        assert torch.equal(ours.rows_NGK, expected.rows_NGK)
+
+
 def test_random_numbers_matter_to_that_comparison(train, tmp_path):
     assert train(tmp_path / "one") == 0
     assert train(tmp_path / "same") == 0

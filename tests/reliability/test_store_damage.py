@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from polyprag.answering.retrieval import BM25Retriever
 from polyprag.errors import StoreError
-from polyprag.knowledge.records import Passage
+from polyprag.records import Passage
+from polyprag.retrieval.bm25 import BM25Retriever
 from polyprag.store import open_store, verify_store, write_store
 
 FILES = [
@@ -20,11 +20,12 @@ FILES = [
     "pool.safetensors",
     "rows.safetensors",
     "passages.jsonl",
-    "bm25/data.csc.index.npy",
-    "bm25/indices.csc.index.npy",
-    "bm25/indptr.csc.index.npy",
-    "bm25/vocab.index.json",
-    "bm25/params.index.json",
+    "index/data.csc.index.npy",
+    "index/indices.csc.index.npy",
+    "index/indptr.csc.index.npy",
+    "index/vocab.index.json",
+    "index/params.index.json",
+    "index/retriever.json",
 ]
 
 # Writes store after store in children that kill themselves before their first, second, ... change of the file system,
@@ -146,7 +147,7 @@ def test_a_damaged_tensor_header_is_named_on_opening(folder, name):
 
 
 def test_an_extra_file_is_named_on_verifying(folder):
-    (folder / "bm25" / "extra.pkl").touch()
+    (folder / "index" / "extra.pkl").touch()
     open_store(folder)
     with pytest.raises(StoreError, match=r"extra\.pkl: does not belong to this store; move it away"):
         verify_store(folder)

@@ -14,15 +14,15 @@ from torch import Tensor
 from polyprag.answering.generation import Generated, Generator
 from polyprag.answering.query_router import measure_keys
 from polyprag.answering.question_encoder import build_encoder
-from polyprag.answering.retrieval import BM25Retriever
 from polyprag.config import Config
-from polyprag.config_loading import load_config, to_yaml
+from polyprag.config.loading import load_config, to_yaml
 from polyprag.experts.base_model import load_base
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter
 from polyprag.files import write_text
-from polyprag.knowledge.corpus import load_knowledge
+from polyprag.knowledge.loading import load_knowledge
 from polyprag.methods.workbench import Workbench
+from polyprag.retrieval.bm25 import BM25Retriever
 from polyprag.router_store import RouterFacts, write_router
 from polyprag.store import open_store, write_store
 from polyprag.training.router_data import texts_of

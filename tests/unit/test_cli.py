@@ -12,7 +12,7 @@ import torch
 
 from polyprag.cli import Call, environment, guarded, parse_call, run_directory
 from polyprag.config import Config
-from polyprag.config_loading import load_config
+from polyprag.config.loading import load_config
 from polyprag.errors import ConfigError, DataError, Interrupted
 
 VERBS = ("pool", "router", "augment")
@@ -80,6 +80,14 @@ def test_calls_that_make_no_sense(argv: list[str], message: str, capsys: pytest.
     assert streams.err.startswith("error: ")
     assert streams.err.count("\n") == 1
     assert streams.out == ""
+
+
+def test_a_verb_may_take_folders() -> None:
+    argv = ["router", "runs/a", "b=1", "runs/b/", "--dry-run"]
+    parsed = parse_call(argv, "train.py", VERBS, "Train a pool.", takes_folders=("router",))
+    assert (parsed.verb, parsed.folders, parsed.overrides) == ("router", (Path("runs/a"), Path("runs/b")), ("b=1",))
+    with pytest.raises(ConfigError, match="'runs/a' is not key=value"):
+        parse_call(["pool", *argv[1:]], "train.py", VERBS, "Train a pool.", takes_folders=("router",))
 
 
 def test_resume_only_where_it_is_offered() -> None:

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyprag.config import Combine, Composition, Config, MethodName, Range
-from polyprag.config_checks import validate
+from polyprag.config.checks import validate
+from polyprag.config.keys import Key, config_difference, config_values, keys, sections, shown
+from polyprag.config.loading import load_config, to_yaml
 from polyprag.config_docs import GENERATED
-from polyprag.config_keys import Key, config_difference, config_values, keys, sections, shown
-from polyprag.config_loading import load_config, to_yaml
 from polyprag.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -210,6 +210,50 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
             ["data.path=a.jsonl"],
             "data.path is 'a.jsonl', but data.name is demo, which reads no file; set data.name=jsonl",
         ),
+        (["data.collection=c.tsv"], "data.collection is 'c.tsv', but data.name is demo, which reads no file"),
+        (["data.retrieved=3"], "data.retrieved is 3, but data.name is demo, which is kept whole; use 0"),
+        (["data.name=popqa"], "data.path is '', but data.name is popqa; name its published file or folder"),
+        (
+            ["data.name=hotpotqa", "data.path=d", "data.questions=q.jsonl"],
+            "data.questions is 'q.jsonl', but hotpotqa brings its own",
+        ),
+        (["data.part=outside"], "data.part is outside, which only benchmarks have"),
+        (
+            ["data.name=popqa", "data.path=d", "data.collection=c.tsv"],
+            "data.retrieved is 0, but data.collection is set; say how many passages",
+        ),
+        (
+            ["data.name=jsonl", "data.path=d", "data.collection=c.tsv", "data.retrieved=3"],
+            "data.path is 'd', but data.collection is set, which takes its place",
+        ),
+        (
+            ["data.name=popqa", "data.path=d", "data.collection=c.tsv", "data.retrieved=3", "data.max_passages=9"],
+            "data.max_passages is 9, but data.collection is set",
+        ),
+        (
+            ["augmentation.by=server"],
+            "augmentation.model is '', but augmentation.by is server; name the server's model",
+        ),
+        (["augmentation.by=file"], "augmentation.file is '', but augmentation.by is file; name the file"),
+        (
+            ["augmentation.by=extractive", "augmentation.rewrites=0", "augmentation.pairs=0"],
+            "augmentation.pairs is 0, and so is augmentation.rewrites; ask for one of them, or by=none",
+        ),
+        *(
+            (
+                ["augmentation.by=server", "augmentation.model=m", f"augmentation.url={url}"],
+                f"is {url!r}, which {reason}",
+            )
+            for reason, urls in {
+                "is no http or https address; use": ("", "host:8000/v1", "ftp://host/v1", "http://", "http://[::1/v1"),
+                "goes on after the base URL; use": (
+                    "http://h/v1/chat/completions",
+                    "https://h/v1/?key=a",
+                    "http://h/#a",
+                ),
+            }.items()
+            for url in urls
+        ),
         (["routing.top_k=9"], "routing.top_k is 9, but there are 8 experts; use 0 to 8"),
         (
             ["routing.gumbel=true", "routing.normalisation=softmax"],
@@ -242,6 +286,13 @@ def test_combinations_that_are_right() -> None:
     for overrides in (
         ["data.name=jsonl", "data.questions=q.jsonl"],
         ["data.name=jsonl", "data.path=a.jsonl", "data.augmentation=b.jsonl"],
+        ["data.name=2wikimultihopqa", "data.path=dev.json", "data.retrieved=3", "data.part=outside"],
+        ["data.name=complexwebquestions", "data.path=d", "data.collection=c.tsv", "data.retrieved=3"],
+        ["data.name=jsonl", "data.questions=q.jsonl", "data.collection=c.tsv", "data.retrieved=3"],
+        ["augmentation.by=local", "augmentation.rewrites=0"],
+        ["augmentation.by=file", "augmentation.file=a.jsonl"],
+        ["augmentation.by=server", "augmentation.model=m", "augmentation.url=https://host:8443/some/v1/"],
+        ["augmentation.by=server", "augmentation.model=m", "augmentation.url=http://[::1]:8000/v1"],
         ["routing.top_k=8"],
         ["routing.gumbel=true"],
         ["routing.merge_in_training=1", "routing.merge_passages=2"],
@@ -369,3 +420,12 @@ def test_default_yaml_states_every_key_with_its_default() -> None:
     assert load_config(ROOT / "configs" / "default.yaml") == Config()
     text = (ROOT / "configs" / "default.yaml").read_text(encoding="utf-8")
     assert all(f"  {name.rpartition('.')[2]}: " in text and key.help in text for name, key in keys().items())
+
+
+@pytest.mark.parametrize("name", ["2wiki", "hotpotqa", "popqa", "cwq"])
+def test_benchmark_configurations_need_no_more_than_the_path(name: str) -> None:
+    path = ROOT / "configs" / f"{name}.yaml"
+    with pytest.raises(ConfigError, match=r"data\.path is '', but data\.name is"):
+        validate(load_config(path))
+    for further in ([], ["data.collection=psgs_w100.tsv"]):
+        validate(load_config(path, ["data.path=published", *further]))

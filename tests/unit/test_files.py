@@ -26,10 +26,12 @@ def test_writers_make_folders_and_leave_nothing_else(tmp_path):
     files.write_text(folder / "t.txt", "naïve\n")
     files.write_bytes(folder / "b.bin", b"\x00\xff")
     files.write_json(folder / "j.json", {"ä": [1, 2.5, None]})
+    files.write_jsonl(folder / "l.jsonl", ({"ä": number} for number in range(2)))
+    assert (folder / "l.jsonl").read_bytes() == '{"ä": 0}\n{"ä": 1}\n'.encode()
     assert (folder / "t.txt").read_bytes() == "naïve\n".encode()
     assert (folder / "b.bin").read_bytes() == b"\x00\xff"
     assert json.loads((folder / "j.json").read_text("utf-8")) == {"ä": [1, 2.5, None]}
-    assert names_in(folder) == ["b.bin", "j.json", "t.txt"]
+    assert names_in(folder) == ["b.bin", "j.json", "l.jsonl", "t.txt"]
 
 
 def test_tensors_round_trip_with_metadata_and_ordinary_permissions(tmp_path):
@@ -51,6 +53,8 @@ def test_json_refuses_what_json_does_not_know(tmp_path):
     assert (tmp_path / "j.json").read_text() == "1\n"
     with pytest.raises(ValueError, match="not JSON compliant"):
         files.append_jsonl(tmp_path / "l.jsonl", [{"a": 1}, {"a": float("inf")}])
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.write_jsonl(tmp_path / "l.jsonl", [{"a": 1}, {"a": float("nan")}])
     assert names_in(tmp_path) == ["j.json"]
 
 

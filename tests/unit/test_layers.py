@@ -12,12 +12,14 @@ ENTRY_POINTS = ("train.py", "evaluate.py")
 LONGEST_ENTRY_POINT = 120
 LAYERS: tuple[set[str], ...] = (
     {"errors"},
-    {"config", "config_keys", "config_loading", "config_checks"},
+    {"config", "records"},
     {"files"},
-    {"config_docs", "cli", "metrics"},
+    {"config_docs", "cli", "latex", "markdown", "metrics"},
+    {"retrieval"},
     {"knowledge"},
     {"experts"},
     {"answering"},
+    {"augmentation"},
     {"store", "runs", "router_store"},
     {"training"},
     {"methods"},

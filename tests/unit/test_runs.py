@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from polyprag.config import Combine, Config, DataName
-from polyprag.config_keys import config_difference
-from polyprag.config_loading import to_yaml
+from polyprag.config.keys import config_difference
+from polyprag.config.loading import to_yaml
 from polyprag.errors import ConfigError, DataError, StoreError
-from polyprag.knowledge.corpus import load_knowledge
+from polyprag.knowledge.loading import load_knowledge
 from polyprag.runs import run_config, run_knowledge
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from polyprag.answering.retrieval import BM25Retriever
 from polyprag.config import ExpertsConfig, Granularity
 from polyprag.errors import StoreError
 from polyprag.experts.base_model import load_base
 from polyprag.experts.pool import ExpertPool
-from polyprag.knowledge.records import Passage
+from polyprag.records import Passage
+from polyprag.retrieval.bm25 import BM25Retriever
 from polyprag.store import MANIFEST, Store, is_sound, open_store, verify_store, write_store
 
 PASSAGES = [Passage("a", "T", " one\n"), Passage("b", "", "zwei \u2028 Wörter"), Passage("c", "", "three")]
@@ -72,7 +72,7 @@ def test_a_store_is_a_frozen_record(folder):
 def test_equal_content_gives_equal_bytes(folder, tmp_path):
     other = write(tmp_path / "other")
     names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    assert len(names) == 10
+    assert len(names) == 11
     assert all((folder / name).read_bytes() == (other / name).read_bytes() for name in names)
 
 
@@ -81,7 +81,7 @@ def test_every_byte_is_accounted_for(folder):
     sizes = store.bytes_on_disk
     assert sizes["pool"] == (folder / "pool.safetensors").stat().st_size
     assert sizes["rows"] == (folder / "rows.safetensors").stat().st_size
-    assert sizes["index"] == sum(path.stat().st_size for path in (folder / "bm25").iterdir())
+    assert sizes["index"] == sum(path.stat().st_size for path in (folder / "index").iterdir())
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     assert sum(sizes.values()) == total
     assert store.bytes_per_passage == total / 3

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
 
-from polyprag.knowledge.records import Question
 from polyprag.knowledge.world import people, texts, things
 from polyprag.knowledge.world.facts import Fact, World
 from polyprag.knowledge.world.wordings import Comparison, Description, Kind, Relation, Split
+from polyprag.records import Question
 
 WORDINGS = people.WORDINGS | things.WORDINGS
 DESCRIPTIONS = {

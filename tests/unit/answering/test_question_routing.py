@@ -21,10 +21,11 @@ from polyprag.answering.question_routing import (
     random_gates,
     relative_entropy,
 )
-from polyprag.answering.retrieval import BM25Retriever
 from polyprag.config import Combine, Normalisation, RouterDesign, RoutingConfig
 from polyprag.experts.routing import combine_gates
-from polyprag.knowledge.records import Passage, Question
+from polyprag.records import Passage, Question
+from polyprag.retrieval.bm25 import BM25Retriever
+from polyprag.retrieval.retriever import Hit
 
 NAMES = [
     *("Mira Tolk", "Jon Veld", "Ilse Quarn", "Abel Dorn", "Runa Hale", "Piet Lomax", "Ada Moor", "Ben Lund"),
@@ -232,6 +233,39 @@ class TestHybridRouting:
     def test_where_nothing_is_retrieved_the_router_decides(self, query):
         ours = HybridRouting(query, retriever()).route(QUESTIONS, 3, Combine.SUM)[NOTHING_FOUND]
         assert ours.passages == query.route(QUESTIONS, 3, Combine.SUM)[NOTHING_FOUND].passages
+
+
+class Cosines:
+    """A retriever whose scores, from 0 to 1, count twenty times as log odds."""
+
+    sharpness = 20.0
+
+    def search(self, queries: list[str], n: int) -> list[list[Hit]]:
+        return [[Hit(2, 0.9), Hit(0, 0.85), Hit(3, 0.5)][:n] for _ in queries]
+
+
+class TestOtherScores:
+    """Scores of another kind than BM25's give a distribution by their backend's sharpness."""
+
+    SHARES = softmax(20 * np.array([0.9, 0.85, 0.5]))
+
+    @pytest.mark.parametrize("how", WAYS)
+    def test_passage_routing_is_as_sure_as_the_backend(self, how):
+        (one,) = PassageRouting(Cosines(), GATES_NGK).route(QUESTIONS[:1], 2, how)
+        assert one.passages == (2, 0)
+        assert one.weights == pytest.approx(self.SHARES[:2], abs=1e-6)
+        assert one.margin == pytest.approx(self.SHARES[0] - self.SHARES[1], abs=1e-6)
+        assert one.entropy == pytest.approx(entropy_of(self.SHARES), abs=1e-5)
+        assert_gates(one, [2, 0], np.array([0.9, 0.85]), how)
+
+    def test_hybrid_routing_adds_both_distributions(self, query):
+        (ours,), (attention_N, *_) = HybridRouting(query, Cosines()).route(QUESTIONS[:1], 1, WAYS[0]), attention(query)
+        mean_N = np.zeros(len(PASSAGES))
+        attended = np.argsort(-attention_N)[:CONSIDERED]
+        mean_N[attended] += attention_N[attended] / 2
+        mean_N[[2, 0, 3]] += self.SHARES / 2
+        assert ours.passages == (int(mean_N.argmax()),)
+        assert ours.weights == pytest.approx([mean_N.max() / mean_N.sum()], abs=1e-5)
 
 
 class TestGivenRouting:

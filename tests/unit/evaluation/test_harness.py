@@ -1,3 +1,4 @@
+import csv
 import io
 import json
 from collections import Counter
@@ -8,12 +9,12 @@ from rich.console import Console
 
 from polyprag.answering.generation import Generated
 from polyprag.config import MethodName
+from polyprag.config.keys import config_values
 from polyprag.errors import ConfigError, DataError, StoreError
-from polyprag.evaluation.harness import ANSWERS, CHOICES, RESULTS, TABLE, Harness
-from polyprag.evaluation.results import STEPS
+from polyprag.evaluation.harness import ANSWERS, CHOICES, RESULTS, TABLE, TABLE_CSV, TABLE_TEX, Harness
 from polyprag.methods.method import PromptMethod
 from polyprag.methods.poly_prag import PolyPrag
-from polyprag.methods.workbench import Answered, Workbench
+from polyprag.methods.workbench import STEPS, Answered, Workbench
 
 VANILLA, RAG, POLY = MethodName.VANILLA, MethodName.STANDARD_RAG, MethodName.POLY_PRAG
 QUERY = MethodName.POLY_PRAG_QUERY
@@ -198,7 +199,18 @@ class TestResults:
         assert results["data"]["types"] == dict(sorted(Counter(q.type for q in bench.knowledge.test).items()))
         assert results["data"]["passages"] == 6
         assert [(entry["a"], entry["b"]) for entry in results["differences"]] == [("vanilla", "poly_prag")]
+        assert results["run"]["config"] == json.loads(json.dumps(config_values(bench.config)))
+        measured = results["data"]
+        assert measured["recall"]["questions"] == 8
+        assert measured["card"]["passages"] == 6
+        assert json.loads((folder / "data_card.json").read_text())["recall"] == measured["recall"]["at"]
         table = (folder / TABLE).read_text()
+        assert "**Data**" in table
+        rows = csv.DictReader((folder / TABLE_CSV).read_text().splitlines())
+        assert {row["method"]: float(row["f1"]) for row in rows} == {
+            name: result["f1"] for name, result in results["methods"].items()
+        }
+        assert r"\texttt{poly\_prag}" in (folder / TABLE_TEX).read_text()
         assert "`vanilla`" in table
         assert "`poly_prag`" in table
 

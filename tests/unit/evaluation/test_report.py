@@ -1,3 +1,4 @@
+import csv
 import io
 import re
 
@@ -5,15 +6,9 @@ import pytest
 from rich.console import Console
 
 from polyprag.config import MethodName
-from polyprag.evaluation.report import (
-    format_bytes,
-    format_seconds,
-    is_control,
-    print_report,
-    results_tables,
-    to_markdown,
-)
-from polyprag.evaluation.results import Difference, MethodResult, Results
+from polyprag.evaluation.differences import Difference
+from polyprag.evaluation.report import is_control, print_report, results_tables, to_csv, to_latex, to_markdown
+from polyprag.evaluation.results import MethodResult, Results
 
 METHODS = [
     *("vanilla", "standard_rag", "prag", "prag_combine", "poly_prag", "poly_prag_combine"),
@@ -61,7 +56,10 @@ def line_of(text: str, name: str) -> list[str]:
     return line.split()
 
 
-DIFFERENCE = Difference(a="poly_prag_combine", b="poly_prag_shuffled", mean=0.6123, ci95=[0.55, 0.67], p=0.0002)
+DIFFERENCE = Difference(
+    **{"a": "poly_prag_combine", "b": "poly_prag_shuffled", "mean": 0.6123, "ci95": [0.55, 0.67], "p": 0.0002},
+    **{"p_holm": 0.0108, "d_z": 1.234, "won": 0.625, "tied": 0.25, "lost": 0.125},
+)
 
 
 @pytest.mark.parametrize("width", [60, 100, 160])
@@ -81,7 +79,7 @@ def test_all_types_appear_though_they_need_several_tables() -> None:
     assert len(results_tables(content)) == 3
     assert max(map(len, printed(content).splitlines())) <= 100
     heads = re.findall(r" (\w+) \(n (\d+)\) \|", to_markdown(content))
-    assert heads == [(kind, str(30 + i)) for i, kind in enumerate(types)]
+    assert heads == [("all", "12576"), *((kind, str(30 + i)) for i, kind in enumerate(types))]
 
 
 def test_controls_stand_in_a_section_of_their_own_after_the_methods() -> None:
@@ -91,6 +89,24 @@ def test_controls_stand_in_a_section_of_their_own_after_the_methods() -> None:
     assert [word for word in first_words if word in wanted] == wanted
     first_cells = re.findall(r"^\| [`*]([a-z_]+)[`*] \|", to_markdown(content), flags=re.MULTILINE)
     assert first_cells == wanted
+
+
+def retrieving(times: float) -> MethodResult:
+    result = method()
+    result["retrievals"] = times
+    return result
+
+
+def test_retrievals_are_told_where_a_method_retrieves_by_its_own_lights() -> None:
+    methods = {"vanilla": retrieving(0.0), "standard_rag": retrieving(1.0)}
+    assert "retrievals" not in to_markdown(results(methods))
+    content = results({**methods, "flare": retrieving(2.125), "prag": method()})
+    head, _, *rows = to_markdown(content).split("\n\n")[1].splitlines()
+    assert head.endswith("| training | retrievals |")
+    assert [row.split("|")[-2].strip() for row in rows] == ["0.00", "1.00", "2.12", "–"]
+    text = printed(content)
+    assert max(map(len, text.splitlines())) <= 100
+    assert line_of(text, "flare")[-1] == "2.12"
 
 
 def test_controls_alone_make_a_table() -> None:
@@ -149,8 +165,9 @@ def test_a_type_that_a_method_lacks_is_a_dash_and_sizes_that_differ_a_range() ->
     content = results({"prag": method(("bridge", "comparison")), "vanilla": other})
     text = printed(content)
     by_type = text[text.index("F1 by question type") :]
-    assert line_of(by_type, "prag") == ["prag", "0.000", "0.100"]
-    assert line_of(by_type, "vanilla") == ["vanilla", "0.000", "–"]
+    assert line_of(by_type, "prag") == ["prag", "0.873", "0.050", "0.000", "0.100"]
+    assert line_of(by_type, "vanilla") == ["vanilla", "0.873", "0.000", "0.000", "–"]
+    assert "macro (1–2 types)" in to_markdown(content)
     assert "bridge (n 12–30)" in to_markdown(content)
 
 
@@ -159,11 +176,13 @@ def test_without_types_and_differences_there_is_one_table() -> None:
     assert results_tables(results({})) == ()
 
 
-def test_differences_show_sign_interval_and_p() -> None:
+def test_differences_show_sign_interval_p_and_effect() -> None:
     worse = Difference(a="prag", b="vanilla", mean=-0.02, ci95=[-0.05, 0.01], p=0.2)
     text = printed(results({}, (DIFFERENCE, worse)))
-    assert line_of(text, "poly_prag_combine")[2:] == ["+0.612", "+0.550", "to", "+0.670", "<", "0.001"]
-    assert line_of(text, "prag")[2:] == ["-0.020", "-0.050", "to", "+0.010", "0.200"]
+    figures = "+0.612 +0.550 to +0.670 < 0.001 0.011 +1.23 62/25/12"
+    assert line_of(text, "poly_prag_combine")[2:] == figures.split()
+    assert line_of(text, "prag")[2:] == ["-0.020", "-0.050", "to", "+0.010", "0.200", "–", "–", "–"]
+    assert "adjusted for all 2 of them together" in text
 
 
 def test_names_are_never_read_as_markup() -> None:
@@ -189,23 +208,51 @@ def test_markdown_is_a_github_table() -> None:
     assert "| `prag` | 12576 | 0.873 | 0.843–0.901 | 0.812 | 0.854 | 31 ms | 0.62 s | 11.8 s | 1054 |" in markdown
 
 
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [
-        *((0.0, "–"), (0.0001, "< 1 ms"), (0.0312, "31 ms"), (0.0996, "0.10 s"), (0.62, "0.62 s"), (9.994, "9.99 s")),
-        *((9.999, "10.0 s"), (99.96, "100 s"), (1234.4, "1234 s"), (9999.9, "2.8 h"), (360000.0, "100.0 h")),
-    ],
-)
-def test_seconds(seconds: float, expected: str) -> None:
-    assert format_seconds(seconds) == expected
+CARD = {
+    "passages": 1234,
+    "duplicates": 7,
+    "near_duplicates": {"found": 3, "looked_at": 1234},
+    "left_out": {"questions": {"of type [red]a|b\x1b[0m": 4}},
+    "overlap": {"training": 0},
+    "warnings": ["3 of 30 test questions *equal* to a training question"],
+}
 
 
-@pytest.mark.parametrize(
-    ("size", "expected"),
-    [
-        *((0.0, "–"), (820.4, "820 B"), (999.6, "1.00 kB"), (9_996.0, "10.0 kB"), (41_312.0, "41.3 kB")),
-        *((412_900.0, "413 kB"), (999_600.0, "1.00 MB"), (12e9, "12.0 GB"), (4e15, "4000 TB")),
-    ],
-)
-def test_bytes(size: float, expected: str) -> None:
-    assert format_bytes(size) == expected
+def test_facts_about_the_data_stand_below_the_tables() -> None:
+    content = results({"prag": method()})
+    content["data"] = {"sha256": "aa", "card": CARD}
+    text, markdown = printed(content), to_markdown(content)
+    assert text.splitlines()[-4:] == [
+        "Data",
+        "1,234 passages; 7 duplicates collapsed, 3 near duplicates among 1,234",
+        "left out (questions): of type [red]a|b�[0m 4",
+        "note: 3 of 30 test questions *equal* to a training question",
+    ]
+    assert markdown.split("**Data**")[1].splitlines()[2:] == [
+        "- 1,234 passages; 7 duplicates collapsed, 3 near duplicates among 1,234",
+        "- left out (questions): of type \\[red\\]a\\|b�\\[0m 4",
+        "- note: 3 of 30 test questions \\*equal\\* to a training question",
+    ]
+
+
+def test_latex_has_the_tables_of_markdown() -> None:
+    content = results({name: method(("one_hop", "a&b")) for name in ("prag", "global_lora")}, (DIFFERENCE,))
+    text = to_latex(content)
+    assert text.count(r"\begin{tabular}") == text.count(r"\bottomrule") == len(results_tables(content)) == 3
+    assert r"\texttt{prag} & 12576 & 0.873 & 0.843--0.901 & 0.812 & 0.854 & 31 ms & 0.62 s" in text
+    assert r"a\&b (n 31)" in text
+    assert text.index(r"\emph{controls}") < text.index(r"\texttt{global\_lora}")
+    assert r"\texttt{poly\_prag\_combine} & \texttt{poly\_prag\_shuffled} & +0.612" in text
+
+
+def test_csv_holds_every_number_of_the_results() -> None:
+    content = results({"prag": method(("one_hop",)), "vanilla": method()})
+    rows = list(csv.DictReader(io.StringIO(to_csv(content))))
+    assert [row["method"] for row in rows] == ["prag", "vanilla"]
+    for row, result in zip(rows, content["methods"].values(), strict=True):
+        assert float(row["f1"]) == result["f1"]
+        assert [float(row["f1_ci95.low"]), float(row["f1_ci95.high"])] == result["f1_ci95"]
+        assert float(row["seconds_per_question.load_merge"]) == 0.32
+    assert float(rows[0]["by_type.one_hop.n"]) == 30
+    assert rows[1]["by_type.one_hop.n"] == ""
+    assert not [column for column in rows[0] if column.startswith("choice")]

@@ -3,25 +3,13 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from polyprag.errors import DataError
-from polyprag.evaluation.results import (
-    STEPS,
-    Answer,
-    MethodResult,
-    answer_from_json,
-    answer_to_json,
-    differences,
-    merge_results,
-    summarise,
-)
-from polyprag.methods.workbench import Confidence
+from polyprag.evaluation.answers import Answer
+from polyprag.evaluation.differences import Difference, differences
+from polyprag.evaluation.results import MethodResult, merge_results, summarise, without_methods
+from polyprag.methods.workbench import STEPS, Confidence
 from polyprag.metrics import Scores
-
-WHERE = "evaluation/answers.jsonl:7"
-NEWER_KEYS = ("own_first", "confidence")
 
 
 def answer(question_id: str = "q1", f1: float = 0.5, kind: str = "", method: str = "poly_prag") -> Answer:
@@ -48,115 +36,11 @@ def summary(answers: list[Answer]) -> MethodResult:
     )
 
 
-def row(changes: dict[str, Any]) -> str:
-    return json.dumps(json.loads(answer_to_json(answer())) | changes)
-
-
-class TestAnswerLines:
-    def test_a_line_holds_exactly_the_promised_keys(self) -> None:
-        line = answer_to_json(answer())
-        assert "\n" not in line
-        assert list(json.loads(line)) == [
-            *("method", "question_id", "question", "type", "gold", "prediction", "raw_prediction", "scores"),
-            *("retrieved", "top_experts", "prompt_tokens", "new_tokens", "seconds", "own_first", "confidence"),
-        ]
-        assert list(json.loads(line)["seconds"]) == list(STEPS)
-
-    @settings(max_examples=60, deadline=None)
-    @given(text=st.text(st.characters(), max_size=20), f1=st.floats(0.0, 1.0), weight=st.floats(0.0, 10.0))
-    def test_round_trip_through_a_utf8_file(self, text: str, f1: float, weight: float) -> None:
-        written = replace(
-            answer(question_id=text, f1=f1, kind=text), raw_prediction=text, gold=(text,), top_experts=((1, weight),)
-        )
-        line = answer_to_json(written).encode("utf-8").decode("utf-8")
-        assert line.count("\n") == line.count("\r") == 0
-        assert answer_from_json(line + "\n", WHERE) == written
-
-    def test_a_lone_surrogate_survives(self) -> None:
-        written = replace(answer(), raw_prediction="\ud800 Anna")
-        assert answer_from_json(answer_to_json(written).encode("utf-8").decode("utf-8"), WHERE) == written
-
-    def test_total_seconds_is_the_sum_of_the_steps(self) -> None:
-        assert answer().total_seconds == pytest.approx(0.53)
-
-    def test_other_keys_are_passed_over(self) -> None:
-        assert answer_from_json(row({"note": 1}), WHERE) == answer()
-
-    @pytest.mark.parametrize("own_first", [True, False, None])
-    @pytest.mark.parametrize("confidence", [Confidence(0.25, 0.5, True), Confidence(0.0, 1.0, False), None])
-    def test_what_a_routing_said_of_itself_comes_back(
-        self, own_first: bool | None, confidence: Confidence | None
-    ) -> None:
-        written = replace(answer(), own_first=own_first, confidence=confidence)
-        assert answer_from_json(answer_to_json(written), WHERE) == written
-
-    def test_lines_of_the_first_version_lack_what_is_unknown(self) -> None:
-        old = json.loads(answer_to_json(answer()))
-        for key in NEWER_KEYS:
-            del old[key]
-        assert answer_from_json(json.dumps(old), WHERE) == answer()
-
-    @pytest.mark.parametrize("key", [key for key in json.loads(answer_to_json(answer())) if key not in NEWER_KEYS])
-    def test_each_key_is_required(self, key: str) -> None:
-        broken = json.loads(answer_to_json(answer()))
-        del broken[key]
-        with pytest.raises(DataError, match=rf"^{WHERE}: key '{key}' is missing; delete the line"):
-            answer_from_json(json.dumps(broken), WHERE)
-
-    @pytest.mark.parametrize(
-        ("changes", "named"),
-        [
-            ({"method": 3}, "'method' must be a text, not 3"),
-            ({"gold": "Anna"}, "'gold' must be a list of texts, not 'Anna'"),
-            ({"retrieved": ["p1", 2]}, "'retrieved'"),
-            ({"scores": [1]}, "'scores' must be an object"),
-            (
-                {"scores": {"f1": 1.5, "em": 0, "contains": 0, "prag_f1": 0}},
-                "'f1' must be a number from 0 to 1, not 1.5",
-            ),
-            ({"scores": {"f1": float("nan"), "em": 0, "contains": 0, "prag_f1": 0}}, "'f1'"),
-            ({"scores": {"f1": 1, "em": True, "contains": 0, "prag_f1": 0}}, "'em'"),
-            ({"scores": {"f1": 1, "em": 1, "contains": 0}}, "key 'prag_f1' is missing"),
-            ({"top_experts": [[1, 0.5, 2]]}, "'top_experts'"),
-            ({"top_experts": [[0.5, 1]]}, "'top_experts'"),
-            ({"prompt_tokens": True}, "'prompt_tokens'"),
-            ({"new_tokens": -1}, "'new_tokens' must be a whole number from 0, not -1"),
-            ({"seconds": {"retrieve": 0, "route": 0, "load_merge": 0}}, "key 'generate' is missing"),
-            ({"seconds": dict.fromkeys(STEPS, float("inf"))}, "'retrieve'"),
-            ({"seconds": dict.fromkeys(STEPS, 10**400)}, "'retrieve'"),
-            ({"own_first": 1}, "'own_first' must be true, false or null, not 1"),
-            ({"confidence": 0.5}, "'confidence' must be an object or null, not 0.5"),
-            ({"confidence": {"entropy": 0.5, "abstained": False}}, "key 'margin' is missing"),
-            (
-                {"confidence": {"entropy": "x", "margin": 0.5, "abstained": False}},
-                "'entropy' must be a number, not 'x'",
-            ),
-            ({"confidence": {"entropy": 0.5, "margin": 0.5, "abstained": "no"}}, "'abstained' must be true, false or"),
-        ],
-    )
-    def test_a_wrong_value_is_refused_by_name_and_place(self, changes: dict[str, Any], named: str) -> None:
-        with pytest.raises(DataError) as caught:
-            answer_from_json(row(changes), WHERE)
-        message = str(caught.value)
-        assert message.startswith(f"{WHERE}: {named}")
-        assert "\n" not in message
-        assert len(message) < 200
-
-    @pytest.mark.parametrize("line", ["", "{", '{"method": "poly', "[1]", "3", "[" * 100000, "1" * 5000])
-    def test_a_line_that_is_no_object_is_refused(self, line: str) -> None:
-        with pytest.raises(DataError, match=f"^{WHERE}: "):
-            answer_from_json(line, WHERE)
-
-    def test_a_number_that_json_lacks_is_not_written(self) -> None:
-        with pytest.raises(ValueError, match="JSON"):
-            answer_to_json(answer(f1=float("nan")))
-
-
 class TestSummary:
     def test_schema(self) -> None:
         result = summary([answer("q1", 1.0, "bridge"), answer("q2", 0.5, "comparison")])
         assert set(result) == {
-            *("n", "f1", "em", "contains", "prag_f1", "f1_ci95", "by_type", "seconds_per_question"),
+            *("n", "f1", "em", "contains", "prag_f1", "f1_ci95", "macro_f1", "by_type", "seconds_per_question"),
             *("prompt_tokens", "new_tokens", "bytes_per_passage", "train_seconds", "choice"),
         }
         assert set(result["by_type"]) == {"bridge", "comparison"}
@@ -175,6 +59,12 @@ class TestSummary:
             {"total": 2.265, "retrieve": 0.505, "route": 0.51, "load_merge": 0.5, "generate": 0.75}
         )
 
+    def test_retrievals_and_discarded_tokens_count_where_the_answers_tell(self) -> None:
+        told = [replace(answer(f"q{at}"), retrievals=at, generated_tokens=2 + at) for at in (0, 3)]
+        result = summary([*told, answer("q4")])
+        assert (result["retrievals"], result["generated_tokens"], result["new_tokens"]) == (1.5, 3.5, 2.0)
+        assert not {"retrievals", "generated_tokens"} & summary([answer()]).keys()
+
     def test_types_partition_the_questions(self) -> None:
         answers = [answer(f"q{i}", i / 10, "even" if i % 2 == 0 else "odd") for i in range(11)]
         result = summary(answers)
@@ -183,6 +73,12 @@ class TestSummary:
         assert sum(part["n"] * part["f1"] for part in parts) == pytest.approx(result["n"] * result["f1"])
         for part in (result, *parts):
             assert part["f1_ci95"][0] <= part["f1"] <= part["f1_ci95"][1]
+
+    def test_macro_gives_each_type_the_same_weight(self) -> None:
+        answers = [answer(f"q{i}", 0.2, "often") for i in range(9)] + [answer("q9", 1.0, "once")]
+        result = summary(answers)
+        assert result["macro_f1"] == pytest.approx((0.2 + 1.0) / 2)
+        assert result["f1"] == pytest.approx((9 * 0.2 + 1.0) / 10)
 
     def test_first_choices_count_where_they_are_known(self) -> None:
         known = [replace(answer(f"q{at}", kind="bridge"), own_first=at < 3) for at in range(4)]
@@ -198,7 +94,7 @@ class TestSummary:
         assert "abstained" not in summary([answer()])
 
     def test_a_set_without_types_has_no_such_block(self) -> None:
-        assert "by_type" not in summary([answer("q1"), answer("q2")])
+        assert summary([answer("q1"), answer("q2")]).keys().isdisjoint({"by_type", "macro_f1"})
 
     def test_a_question_without_type_among_others_is_not_lost(self) -> None:
         result = summary([answer("q1", kind="bridge"), answer("q2")])
@@ -211,27 +107,6 @@ class TestSummary:
     def test_no_answers_is_an_error(self) -> None:
         with pytest.raises(ValueError, match="without answers"):
             summary([])
-
-
-class TestDifferences:
-    def test_pairs_are_formed_by_question_whatever_the_order(self) -> None:
-        a = [answer(f"q{i}", 0.1 * i + 0.2) for i in range(8)]
-        b = [answer(f"q{i}", 0.1 * i) for i in reversed(range(8))]
-        (entry,) = differences({"a": a, "b": b}, [("a", "b")], resamples=300, seed=0)
-        assert (entry["a"], entry["b"]) == ("a", "b")
-        assert entry["mean"] == pytest.approx(0.2)
-        assert entry["ci95"] == pytest.approx([0.2, 0.2])
-        assert entry["p"] < 0.05
-
-    def test_only_shared_questions_count(self) -> None:
-        a = [answer("q1", 0.75), answer("q2", 0.0)]
-        b = [answer("q3", 1.0), answer("q1", 0.25)]
-        (entry,) = differences({"a": a, "b": b}, [("a", "b")], resamples=10, seed=0)
-        assert (entry["mean"], entry["ci95"], entry["p"]) == (0.5, [0.5, 0.5], 1.0)
-
-    def test_pairs_that_share_nothing_are_left_out(self) -> None:
-        answers = {"a": [answer("q1")], "b": [answer("q2")]}
-        assert differences(answers, [("a", "b"), ("a", "missing")], resamples=10, seed=0) == []
 
 
 class TestMerging:
@@ -262,6 +137,25 @@ class TestMerging:
         (again,) = differences(answers, [("d", "c")], resamples=10, seed=0)
         second = merge_results(first, {}, self.data, {"a": methods["a"]}, [again])
         assert [(entry["a"], entry["b"]) for entry in second["differences"]] == [("b", "c"), ("d", "c")]
+
+    def test_all_differences_are_adjusted_together_and_anew_each_time(self) -> None:
+        def entry(a: str, b: str, p: float) -> Difference:
+            return Difference(a=a, b=b, mean=0.1, ci95=[0.0, 0.2], p=p, p_holm=0.5)
+
+        methods = {name: summary([answer()]) for name in "abc"}
+        first = merge_results(None, {}, self.data, methods, [entry("a", "b", 0.01), entry("a", "c", 0.04)])
+        assert [found["p_holm"] for found in first["differences"]] == [0.02, 0.04]
+        second = merge_results(first, {}, self.data, {}, [entry("b", "c", 0.001)])
+        assert [found["p_holm"] for found in second["differences"]] == [0.02, 0.04, 0.003]
+        assert [found["p_holm"] for found in without_methods(second, {"c"})["differences"]] == [0.01]
+        assert [found["p_holm"] for found in first["differences"]] == [0.02, 0.04]
+
+    def test_differences_of_earlier_versions_stay_as_they_are(self) -> None:
+        old = Difference(a="a", b="b", mean=0.1, ci95=[0.0, 0.2], p=0.01)
+        existing = merge_results(None, {}, self.data, {}, [])
+        existing["differences"] = [old]
+        (kept,) = merge_results(existing, {}, self.data, {}, [])["differences"]
+        assert kept == {**old, "p_holm": 0.01}
 
     def test_other_data_is_refused(self) -> None:
         first = merge_results(None, {}, self.data, {"prag": summary([answer()])}, [])

@@ -5,7 +5,15 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from polyprag.evaluation import statistics
-from polyprag.evaluation.statistics import bootstrap_ci, paired_difference, seeds_bootstrap_ci
+from polyprag.evaluation.statistics import (
+    bootstrap_ci,
+    holm,
+    mean_of_means_ci,
+    paired_difference,
+    paired_effect,
+    seeds_bootstrap_ci,
+    seeds_difference,
+)
 
 light = settings(max_examples=40, deadline=None)
 score_lists = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=12).map(np.array)
@@ -28,13 +36,42 @@ def test_interval_agrees_with_scipy(level: float) -> None:
     assert high == pytest.approx(reference.high, abs=0.03 * width)
 
 
-def test_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
-    generator = np.random.default_rng(4)
+def f1_like(generator: np.random.Generator, n: int) -> np.ndarray:
+    """Scores of mean 0.41: half of them 0, 0.32 of them 1, the rest 0.5."""
+    return generator.choice([0.0, 0.5, 1.0], size=n, p=[0.5, 0.18, 0.32])
+
+
+def about_nominal(trials: int, level: float) -> tuple[float, float]:
+    """Bounds of the share of intervals that cover, if each covers with a probability within 0.015 of the level.
+
+    A percentile bootstrap of 100 questions falls short of its level by about a hundredth; the rest is chance, of which
+    the bounds leave out one in a thousand.
+    """
+    low, high = stats.binom.ppf(0.0005, trials, level - 0.015), stats.binom.ppf(0.9995, trials, level + 0.015)
+    return low / trials, high / trials
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_interval_covers_the_true_mean_about_as_often_as_it_says(level: float) -> None:
+    generator, trials = np.random.default_rng(4), 1000
     covered = 0
-    for trial in range(200):
-        low, high = bootstrap_ci(generator.binomial(1, 0.3, size=80).astype(float), 400, seed=trial)
-        covered += low <= 0.3 <= high
-    assert 0.88 <= covered / 200 <= 0.99
+    for trial in range(trials):
+        low, high = bootstrap_ci(f1_like(generator, 100), 400, seed=trial, level=level)
+        covered += low <= 0.41 <= high
+    least, most = about_nominal(trials, level)
+    assert least <= covered / trials <= most
+
+
+def test_interval_of_a_difference_covers_the_true_difference_about_as_often_as_it_says() -> None:
+    generator, trials = np.random.default_rng(5), 1000
+    covered = 0
+    for trial in range(trials):
+        worse = f1_like(generator, 100)
+        better = np.where(generator.random(100) < 0.2, 1.0, worse)  # on average better by 0.2 · (1 - 0.41)
+        found = paired_difference(better, worse, 400, seed=trial)
+        covered += found.low <= 0.2 * 0.59 <= found.high
+    least, most = about_nominal(trials, 0.95)
+    assert least <= covered / trials <= most
 
 
 @light
@@ -100,12 +137,15 @@ def test_swapping_the_methods_mirrors_the_difference(pairs: list[tuple[int, int]
     forth, back = paired_difference(a, b, 60, seed=0), paired_difference(b, a, 60, seed=0)
     assert (back.mean, back.p_value) == (pytest.approx(-forth.mean), forth.p_value)
     assert (back.low, back.high) == (pytest.approx(-forth.high), pytest.approx(-forth.low))
+    assert (back.won, back.tied, back.lost) == (forth.lost, forth.tied, forth.won)
+    assert back.effect == (None if forth.effect is None else pytest.approx(-forth.effect))
 
 
 def test_equal_methods_do_not_differ() -> None:
     a = scores(30, seed=12)
     difference = paired_difference(a, a.copy(), 100, seed=0)
     assert (difference.mean, difference.low, difference.high, difference.p_value) == (0.0, 0.0, 0.0, 1.0)
+    assert (difference.effect, difference.won, difference.tied, difference.lost) == (0.0, 0.0, 1.0, 0.0)
 
 
 @pytest.mark.parametrize(("n", "least"), [(1, 1.0), (2, 0.5), (4, 0.125)])
@@ -174,3 +214,123 @@ def test_chunks_of_trainings_do_not_lose_resamples(monkeypatch: pytest.MonkeyPat
 def test_unusable_trainings_are_refused(values: np.ndarray, resamples: int, level: float, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         seeds_bootstrap_ci(values, resamples, seed=0, level=level)
+
+
+def test_effect_size_agrees_with_the_t_statistic_of_scipy() -> None:
+    a, b = scores(40, seed=23), scores(40, seed=24)
+    t = stats.ttest_rel(a, b).statistic
+    assert paired_effect(a - b) == pytest.approx(t / np.sqrt(40), rel=1e-12)
+    assert paired_difference(a, b, 50, seed=0).effect == paired_effect(a - b)
+
+
+@pytest.mark.parametrize(
+    ("difference", "effect"),
+    [([0.0, 0.0], 0.0), ([0.0], 0.0), ([0.2], None), ([0.3 - 0.1, 0.2, 0.7 - 0.5], None), ([1e-17, 0.0], 0.0)],
+)
+def test_effect_size_of_differences_that_do_not_vary(difference: list[float], effect: float | None) -> None:
+    assert paired_effect(np.array(difference)) == effect
+
+
+def test_shares_of_questions_are_counted_and_rounding_is_a_tie() -> None:
+    a, b = np.array([1.0, 0.5, 0.1 + 0.2, 0.0, 0.7]), np.array([0.0, 1.0, 0.3, 0.0, 0.2])
+    found = paired_difference(a, b, 50, seed=0)
+    assert (found.won, found.tied, found.lost) == (0.4, 0.4, 0.2)
+
+
+def rejected_step_by_step(p_values: list[float], alpha: float) -> set[int]:
+    """Holm's procedure as he wrote it: the smallest p against α/m, the next against α/(m-1), until one fails."""
+    left = list(range(len(p_values)))
+    rejected: set[int] = set()
+    while left:
+        smallest = min(left, key=lambda at: p_values[at])
+        if p_values[smallest] * len(left) > alpha:
+            break
+        rejected.add(smallest)
+        left.remove(smallest)
+    return rejected
+
+
+@light
+@given(p_values=st.lists(st.integers(0, 1000).map(lambda p: p / 1000), max_size=12), alpha=st.floats(0.001, 0.999))
+def test_adjusted_p_values_reject_what_the_procedure_of_holm_rejects(p_values: list[float], alpha: float) -> None:
+    adjusted = holm(p_values)
+    assert {at for at, p in enumerate(adjusted) if p <= alpha} == rejected_step_by_step(p_values, alpha)
+    assert all(given <= p <= 1.0 for given, p in zip(p_values, adjusted, strict=True))
+
+
+def test_holm_of_a_published_example() -> None:
+    # Holm's step-down on four p-values, as worked out in textbooks: 4·0.005, then max with 3·0.01, 2·0.03 and 1·0.04.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == []
+    assert holm([0.7]) == [0.7]
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.5, np.nan])
+def test_what_is_no_p_value_is_refused(p: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        holm([0.5, p])
+
+
+def test_holm_keeps_false_claims_rare() -> None:
+    generator, trials, false = np.random.default_rng(25), 300, 0
+    for trial in range(trials):
+        methods = generator.normal(size=(5, 40))  # all equally good, and the ten pairs depend on each other
+        pairs = [(i, j) for i in range(5) for j in range(i)]
+        p_values = [paired_difference(methods[i], methods[j], 400, seed=trial).p_value for i, j in pairs]
+        false += min(holm(p_values)) <= 0.05
+    assert false <= stats.binom.ppf(0.999, trials, 0.065)
+
+
+def test_one_training_each_leaves_the_paired_difference() -> None:
+    a, b = scores(30, seed=26), scores(30, seed=27)
+    assert seeds_difference(a[None], b[None], 300, seed=1) == paired_difference(a, b, 300, seed=1)
+
+
+def test_trainings_of_both_sides_are_drawn_as_written_out() -> None:
+    a = np.stack([scores(25, seed=28), scores(25, seed=29), scores(25, seed=30)])
+    b = np.stack([scores(25, seed=31) * 0.5, scores(25, seed=32)])
+    generator, means = np.random.default_rng(33), []
+    for _ in range(20000):
+        questions = generator.integers(25, size=25)
+        ours, theirs = generator.integers(3, size=3), generator.integers(2, size=2)
+        means.append(a[np.ix_(ours, questions)].mean() - b[np.ix_(theirs, questions)].mean())
+    low, high = np.quantile(means, [0.025, 0.975])
+    found = seeds_difference(a, b, 20000, seed=34)
+    assert found.mean == pytest.approx(a.mean() - b.mean())
+    assert (found.low, found.high) == (
+        pytest.approx(low, abs=0.03 * (high - low)),
+        pytest.approx(high, abs=0.03 * (high - low)),
+    )
+    assert found.effect == paired_effect(a.mean(axis=0) - b.mean(axis=0))
+
+
+def test_methods_of_the_same_trainings_are_compared_within_each() -> None:
+    level = np.array([[0.1], [0.5], [0.9]])  # seeds differ a lot, and both methods with them
+    a = level + 0.05 * scores(40, seed=35)[None]
+    b = level + 0.05 * scores(40, seed=36)[None]
+    together = seeds_difference(a - b, np.zeros((1, 40)), 2000, seed=0)
+    apart = seeds_difference(a, b, 2000, seed=0)
+    assert together.mean == pytest.approx(apart.mean)
+    assert together.high - together.low < 0.2 * (apart.high - apart.low)
+
+
+@pytest.mark.parametrize(("a", "b"), [((2, 3), (2, 4)), ((3,), (3,)), ((2, 3), (3,))])
+def test_other_questions_are_refused(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="same questions"):
+        seeds_difference(np.zeros(a), np.zeros(b), 10, seed=0)
+
+
+def test_groups_count_alike_whatever_their_size() -> None:
+    groups = [scores(20, seed=37)[None], scores(300, seed=38)[None], np.stack([scores(50, seed=39)] * 2)]
+    generator = np.random.default_rng(40)
+    means = [
+        np.mean([generator.choice(group[0], size=group.shape[1]).mean() for group in groups]) for _ in range(20000)
+    ]
+    low, high = np.quantile(means, [0.025, 0.975])
+    found = mean_of_means_ci(groups, 20000, seed=41)
+    assert found == (pytest.approx(low, abs=0.03 * (high - low)), pytest.approx(high, abs=0.03 * (high - low)))
+
+
+def test_a_mean_of_no_groups_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one group"):
+        mean_of_means_ci([], 10, seed=0)

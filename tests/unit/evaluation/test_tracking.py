@@ -4,7 +4,7 @@ import pytest
 import wandb
 
 from polyprag.config import WandbMode
-from polyprag.config_loading import load_config
+from polyprag.config.loading import load_config
 from polyprag.evaluation.results import Results
 from polyprag.evaluation.tracking import COLUMNS, log_results
 from polyprag.training.trainer import wandb_mode
@@ -20,7 +20,9 @@ def results() -> Results:
         **{"train_seconds": 12.5, "choice": {}},
     }
     methods = {"poly_prag": method, "vanilla": {**method, "f1": 0.0}}
-    return Results(schema=1, run={}, data={}, methods=methods, differences=[])
+    card = {"passages": 6, "overlap": {"near": 2}, "warnings": ["mind this"]}
+    data = {"card": card, "recall": {"questions": 8, "at": {"1": 0.75}}}
+    return Results(schema=1, run={}, data=data, methods=methods, differences=[])
 
 
 @pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
@@ -40,6 +42,11 @@ def test_an_offline_run_holds_table_and_scores(results, tmp_path, monkeypatch):
     [run] = seen
     assert run["summary"]["evaluation/poly_prag/f1"] == 0.5
     assert run["summary"]["evaluation/vanilla/f1"] == 0.0
+    measured = {name: value for name, value in run["summary"].items() if name.startswith("data/")}
+    assert measured == {
+        **{"data/passages": 6, "data/overlap/near": 2},
+        **{"data/recall/questions": 8, "data/recall/at/1": 0.75},
+    }
     assert run["config"]["experts.count"] == 4
     assert (run["project"], run["group"], run["job_type"]) == ("mine", "sweep", "evaluation")
     assert run["name"] == "run/evaluation"

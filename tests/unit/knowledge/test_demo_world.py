@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from polyprag.config import WorldConfig
 from polyprag.errors import ConfigError
 from polyprag.knowledge.demo_world import generate_world, iterate_passages
-from polyprag.knowledge.records import Knowledge, Question
 from polyprag.knowledge.world import people, texts
 from polyprag.knowledge.world.facts import World
 from polyprag.knowledge.world.questions import COMPARISONS, DESCRIPTIONS, WORDINGS, QuestionType
 from polyprag.knowledge.world.wordings import Kind, Relation, Split
 from polyprag.knowledge.world.words import PLACE_ENDS, SURNAME_ENDS, made_up_names
+from polyprag.records import Knowledge, Question
 
 TEXTS = (*people.TEXTS, *texts.PLACE_TEXTS, *texts.INSTITUTION_TEXTS, *texts.WORK_TEXTS)
 SIZES = (20, 24, 40, 2000)

@@ -3,7 +3,7 @@ import copy
 import pytest
 
 from polyprag.knowledge.prompts import ANSWER_PREFIX, EXAMPLES, SYSTEM, PromptWriter, with_title
-from polyprag.knowledge.records import Passage
+from polyprag.records import Passage
 
 
 @pytest.fixture

@@ -5,8 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyprag.errors import ConfigError
-from polyprag.knowledge.records import Question
-from polyprag.knowledge.selection import KnowledgeCounts, count_types, of_types, split_questions, stratified_sample
+from polyprag.knowledge.selection import (
+    count_types,
+    describe,
+    first_of_each,
+    of_types,
+    split_beyond,
+    split_questions,
+    stratified_sample,
+)
+from polyprag.records import Knowledge, LoadCounts, Passage, Question
 
 TYPES = st.lists(st.sampled_from(["a", "b", "c", "d", ""]), max_size=60)
 SEEDS = st.integers(0, 5)
@@ -74,9 +82,41 @@ def test_types_are_kept_or_refused():
         of_types(questions, ["a", "z"])
 
 
-def test_counts_read_as_one_line():
-    counts = KnowledgeCounts(5, 2, {"": 3, "bridge": 1}, {}, {"other types": 4})
-    assert str(counts) == (
+@settings(max_examples=60, deadline=None)
+@given(types=TYPES, n=st.integers(0, 20), typed=st.booleans())
+def test_the_first_of_each_type_are_cut_off_in_order(types, n, typed):
+    questions = questions_of(types)
+    first, beyond = first_of_each(questions, n, typed)
+    assert sorted([*first, *beyond], key=questions.index) == questions
+    strata = set(types) if typed else {None}
+    for stratum in strata:
+        own = [question for question in questions if stratum in {None, question.type}]
+        assert [question for question in first if question in own] == (own[:n] if n else own)
+
+
+@settings(max_examples=60, deadline=None)
+@given(types=TYPES, n=st.integers(1, 20), limit=st.integers(0, 70), validation=st.integers(0, 30), seed=SEEDS)
+def test_validation_comes_from_beyond_the_test_set_while_there_is_a_beyond(types, n, limit, validation, seed):
+    first, beyond = first_of_each(questions_of(types), n, True)
+    test, apart = split_beyond(first, beyond, limit, validation, seed)
+    assert test == [question for question in first if question in test]
+    assert not {question.id for question in test} & {question.id for question in apart}
+    if beyond:
+        assert test == stratified_sample(first, limit or len(first), seed)
+        assert apart == stratified_sample(beyond, validation, seed)
+    else:
+        assert (test, apart) == split_questions(first, limit, validation, seed)
+
+
+def test_what_was_loaded_reads_as_one_line():
+    test = tuple(questions_of(["", "", "", "bridge"]))
+    passages = tuple(Passage(f"p{index}", "", "text") for index in range(5))
+    counts = LoadCounts(2, 0, {}, {"other types": 4})
+    assert describe(Knowledge(passages, {}, test, (), counts)) == (
         "5 passages (2 duplicates collapsed); 4 test questions (untyped 3, bridge 1); "
         "0 validation questions; 4 dropped questions (other types 4)"
+    )
+    counts = LoadCounts(0, 3, {"no answers": 1}, {})
+    assert describe(Knowledge(passages, {}, test, (), counts)).endswith(
+        "; 0 dropped questions; 1 rows left out (no answers 1); 3 gold passages are not in the corpus"
     )

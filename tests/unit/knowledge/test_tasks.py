@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from polyprag.config import Loss, Recipe, TasksConfig
 from polyprag.errors import DataError
 from polyprag.knowledge.prompts import PromptWriter
-from polyprag.knowledge.records import Augmentation, Knowledge, Passage, QAPair
 from polyprag.knowledge.tasks import Example, Pack, build_tasks, examples_of, pack
+from polyprag.records import Augmentation, Knowledge, Passage, QAPair
 from polyprag.training.batches import collate
 from polyprag.training.module import label_loss
 

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,20 +11,30 @@ from torch import Tensor
 from polyprag.config import Config, Loss
 from polyprag.errors import AdapterError, DataError
 from polyprag.experts.base_model import load_base
-from polyprag.knowledge.corpus import load_knowledge
+from polyprag.knowledge.loading import load_knowledge
 from polyprag.knowledge.prompts import with_title
-from polyprag.knowledge.records import Augmentation, Knowledge, QAPair
 from polyprag.methods import adapters
-from polyprag.methods.adapters import FACTS, WEIGHTS, AdapterEncoder
+from polyprag.methods.adapters import FACTS, WARM_UP, WEIGHTS, AdapterEncoder
+from polyprag.records import Augmentation, Knowledge, QAPair
 from polyprag.training.batches import Batch
 
 Made = tuple[AdapterEncoder, Knowledge]
 
 
-def encoder_in(folder: Path, config: Config, **changed: Augmentation) -> AdapterEncoder:
+OUTSIDE = (
+    QAPair("What is Gard?", "a town"),
+    QAPair("By which sea does Holm lie?", "the North Sea"),
+    QAPair("In which year did Ister begin?", "1503"),
+)
+"""Pairs for a warm-up, about nothing that is in the library."""
+
+
+def encoder_in(
+    folder: Path, config: Config, warm_up: tuple[QAPair, ...] = (), **changed: Augmentation
+) -> AdapterEncoder:
     """An encoder on the library's pairs, some of which a test may change."""
     pairs = load_knowledge(config.data).augmentations | changed
-    return AdapterEncoder(load_base(config.base), config, folder, pairs)
+    return AdapterEncoder(load_base(config.base), config, folder, pairs, warm_up)
 
 
 @pytest.fixture
@@ -45,6 +56,40 @@ def stored(encoder: AdapterEncoder, knowledge: Knowledge, index: int) -> dict[st
     return load_file(encoder.path(knowledge.passages[index]) / WEIGHTS)
 
 
+def logits_of_the_sum(encoder: AdapterEncoder, knowledge: Knowledge, count: int) -> Tensor:
+    """Logits of a base model to whose weights the updates of the first stored adapters were added."""
+    by_hand = load_base(encoder.config.base).model
+    layers = dict(by_hand.named_modules())
+    scale = encoder.config.prag.alpha / encoder.config.prag.rank
+    with torch.no_grad():
+        for index in range(count):
+            tensors = stored(encoder, knowledge, index)
+            for name in (name for name in tensors if "lora_A" in name):
+                layer = layers[name.removeprefix("base_model.model.").partition(".lora_A")[0]]
+                layer.weight += scale * tensors[name.replace("lora_A", "lora_B")] @ tensors[name]
+    return logits_of(encoder, by_hand)
+
+
+def texts(encoder: AdapterEncoder, steps: list[Batch]) -> list[str]:
+    """The sequences of steps of one each."""
+    assert all(len(batch.tokens_BT) == 1 for batch in steps)
+    return [encoder.base.tokenizer.decode(batch.tokens_BT[0]) for batch in steps]
+
+
+@pytest.fixture
+def steps(monkeypatch) -> list[Batch]:
+    """The batches that training sees from now on."""
+    seen: list[Batch] = []
+    loss = adapters.label_loss
+
+    def recorded(model, batch):
+        seen.append(batch)
+        return loss(model, batch)
+
+    monkeypatch.setattr(adapters, "label_loss", recorded)
+    return seen
+
+
 class TestTraining:
     def test_each_adapter_changes_the_logits(self, made):
         encoder, knowledge = made
@@ -58,9 +103,11 @@ class TestTraining:
         assert (seen[1] - plain).abs().max() > 1e-3
         assert (seen[0] - seen[1]).abs().max() > 1e-3
 
-    def test_each_starts_from_the_same_weights_whatever_came_before(self, made, tmp_path):
-        encoder, knowledge = made
-        alone = encoder_in(tmp_path / "alone", encoder.config)
+    def test_each_starts_from_the_same_weights_whatever_came_before(self, configure, tmp_path):
+        config = configure("prag.epochs=2", "prag.parallel=1")
+        encoder, knowledge = encoder_in(tmp_path, config), load_knowledge(config.data)
+        encoder.encode(knowledge.passages[:2])
+        alone = encoder_in(tmp_path / "alone", config)
         alone.encode(knowledge.passages[1:2])
         first, second = stored(encoder, knowledge, 1), stored(alone, knowledge, 1)
         assert first.keys() == second.keys()
@@ -78,10 +125,10 @@ class TestTraining:
         config.prag.learning_rate = 0.0
         encoder, knowledge = encoder_in(tmp_path, config), load_knowledge(config.data)
         with pytest.raises(
-            AdapterError, match=r"'p0' changes no logit .*; check prag\.targets and prag\.learning_rate"
+            AdapterError, match=r"'p\d' changes no logit .*; check prag\.targets and prag\.learning_rate"
         ):
             encoder.encode(knowledge.passages)
-        assert not encoder.path(knowledge.passages[0]).exists()
+        assert not encoder.folder.exists()
 
     def test_a_passage_without_pairs_is_refused(self, configure, tmp_path):
         config = configure()
@@ -128,23 +175,6 @@ class TestTraining:
 
 
 class TestSteps:
-    @pytest.fixture
-    def steps(self, monkeypatch) -> list[Batch]:
-        """The batches that training sees from now on."""
-        seen: list[Batch] = []
-        loss = adapters.label_loss
-
-        def recorded(model, batch):
-            seen.append(batch)
-            return loss(model, batch)
-
-        monkeypatch.setattr(adapters, "label_loss", recorded)
-        return seen
-
-    def texts(self, encoder: AdapterEncoder, steps: list[Batch]) -> list[str]:
-        assert all(len(batch.tokens_BT) == 1 for batch in steps)
-        return [encoder.base.tokenizer.decode(batch.tokens_BT[0]) for batch in steps]
-
     def test_prag_takes_its_five_in_order_in_every_epoch(self, configure, tmp_path, steps):
         config = configure("prag.epochs=2")
         knowledge = load_knowledge(config.data)
@@ -153,17 +183,17 @@ class TestSteps:
         pairs = knowledge.augmentations["p0"].qa
         encoder = encoder_in(tmp_path, config, p0=Augmentation("p0", (rewrite, "A second rewrite."), pairs))
         encoder.train(passage)
-        texts = self.texts(encoder, steps)
-        assert len(texts) == 10
-        assert texts[:5] == texts[5:]
+        seen = texts(encoder, steps)
+        assert len(seen) == 10
+        assert seen[:5] == seen[5:]
         contexts = [with_title(passage), f"{passage.title}: {rewrite}"]
         expected = [(pair, context) for pair in pairs[:2] for context in contexts]
         expected.append((pairs[2], None))
-        for text, (pair, context) in zip(texts, expected, strict=False):
+        for text, (pair, context) in zip(seen, expected, strict=False):
             assert f"Question: {pair.question}" in text
             assert text.endswith(f"The answer is {pair.answer}")
             assert (f"Passage 1: {context}\n" in text) if context else ("Passage" not in text)
-        assert "A second rewrite." not in "".join(texts)
+        assert "A second rewrite." not in "".join(seen)
 
     def test_prag_labels_every_token_but_the_first(self, configure, tmp_path, steps):
         config = configure()
@@ -194,16 +224,7 @@ class TestMerging:
         encoder, knowledge = made
         encoder.load_and_merge(knowledge.passages[:count])
         merged = logits_of(encoder)
-        by_hand = load_base(encoder.config.base).model
-        layers = dict(by_hand.named_modules())
-        scale = encoder.config.prag.alpha / encoder.config.prag.rank
-        with torch.no_grad():
-            for index in range(count):
-                tensors = stored(encoder, knowledge, index)
-                for name in (name for name in tensors if "lora_A" in name):
-                    layer = layers[name.removeprefix("base_model.model.").partition(".lora_A")[0]]
-                    layer.weight += scale * tensors[name.replace("lora_A", "lora_B")] @ tensors[name]
-        torch.testing.assert_close(merged, logits_of(encoder, by_hand), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(merged, logits_of_the_sum(encoder, knowledge, count), rtol=1e-4, atol=1e-4)
 
     def test_the_order_of_passages_does_not_matter(self, made):
         encoder, knowledge = made
@@ -271,3 +292,124 @@ class TestStored:
     def test_nothing_trained_costs_nothing(self, configure, tmp_path):
         encoder = encoder_in(tmp_path, configure())
         assert (encoder.mean_bytes(), encoder.train_seconds()) == (0, 0)
+
+
+class TestWarmUp:
+    @pytest.fixture
+    def warm(self, configure, tmp_path) -> Made:
+        """An encoder with a warm-up and the adapters of the first two passages."""
+        config = configure("warm_up.epochs=2")
+        encoder, knowledge = encoder_in(tmp_path, config, OUTSIDE), load_knowledge(config.data)
+        encoder.encode(knowledge.passages[:2])
+        return encoder, knowledge
+
+    def test_every_adapter_starts_from_the_stored_start(self, configure, tmp_path, monkeypatch):
+        begun: list[dict[str, Tensor]] = []
+        begin = adapters.set_peft_model_state_dict
+
+        def recorded(model, state):
+            begun.append(state)
+            return begin(model, state)
+
+        monkeypatch.setattr(adapters, "set_peft_model_state_dict", recorded)
+        config = configure("prag.parallel=1")
+        encoder, knowledge = encoder_in(tmp_path, config, OUTSIDE), load_knowledge(config.data)
+        encoder.encode(knowledge.passages[:2])
+        start = load_file(encoder.folder / WARM_UP / WEIGHTS)
+        drawn, *others = begun
+        assert len(others) == 2
+        assert all(torch.equal(drawn[name], encoder_in(tmp_path, config).start[name]) for name in drawn)
+        for state in others:
+            assert state.keys() == start.keys()
+            assert all(torch.equal(state[name], start[name]) for name in start)
+        learned = [name for name in start if "lora_B" in name and start[name].abs().max() > 0]
+        assert learned
+
+    def test_it_is_trained_once_and_adapters_do_not_depend_on_when(self, warm, tmp_path):
+        encoder, knowledge = warm
+        file = encoder.folder / WARM_UP / WEIGHTS
+        before = file.stat().st_mtime_ns
+        again = encoder_in(encoder.folder.parent.parent, encoder.config, OUTSIDE)
+        again.encode(knowledge.passages[2:3])
+        assert file.stat().st_mtime_ns == before
+        alone = encoder_in(tmp_path / "alone", encoder.config, OUTSIDE)
+        alone.encode(knowledge.passages[2:3])
+        first, second = stored(again, knowledge, 2), stored(alone, knowledge, 2)
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+    def test_without_anything_to_train_it_is_not_trained(self, configure, tmp_path):
+        encoder = encoder_in(tmp_path, configure(), OUTSIDE)
+        encoder.encode([])
+        assert not encoder.folder.exists()
+
+    def test_other_pairs_or_passes_are_another_recipe(self, configure, tmp_path):
+        longer, without = configure("warm_up.epochs=2"), encoder_in(tmp_path, configure()).folder
+        folders = {
+            without,
+            encoder_in(tmp_path, configure(), OUTSIDE).folder,
+            encoder_in(tmp_path, configure(), OUTSIDE[:2]).folder,
+            encoder_in(tmp_path, longer, OUTSIDE).folder,
+        }
+        assert len(folders) == 4
+        assert encoder_in(tmp_path, longer).folder == without
+
+    @pytest.mark.parametrize("recipe", ["prag", "default"])
+    def test_pairs_are_learned_alone_each_once_a_pass_with_the_end_of_the_turn(
+        self, configure, tmp_path, steps, recipe
+    ):
+        encoder = encoder_in(tmp_path, configure("warm_up.epochs=3", f"prag.recipe={recipe}"), OUTSIDE)
+        _ = encoder.start
+        seen = texts(encoder, steps)
+        expected = {
+            encoder.base.tokenizer.decode([*encoder.writer.question(p.question), *encoder.writer.answer(p.answer)])
+            for p in OUTSIDE
+        }
+        assert len(seen) == 9
+        assert all(set(seen[at : at + 3]) == expected for at in (0, 3, 6))
+        assert len({tuple(seen[at : at + 3]) for at in (0, 3, 6)}) > 1
+        assert all(int(batch.targets_L[-1]) == encoder.writer.end_of_turn for batch in steps)
+
+    def test_a_larger_batch_takes_several_pairs_a_step(self, configure, tmp_path, steps):
+        encoder = encoder_in(tmp_path, configure("prag.batch_size=2", "prag.loss=answers"), OUTSIDE)
+        _ = encoder.start
+        ends = [int((batch.targets_L == encoder.writer.end_of_turn).sum()) for batch in steps]
+        assert ends == [2, 1]
+
+    def test_merging_adds_up_the_start_as_often_as_adapters(self, warm):
+        encoder, knowledge = warm
+        encoder.load_and_merge(knowledge.passages[:2])
+        expected = logits_of_the_sum(encoder, knowledge, 2)
+        torch.testing.assert_close(logits_of(encoder), expected, rtol=1e-4, atol=1e-4)
+
+    def test_its_seconds_count_and_its_bytes_do_not(self, warm):
+        encoder, knowledge = warm
+        folders = [encoder.path(passage) for passage in knowledge.passages[:2]]
+        sizes = [sum(file.stat().st_size for file in folder.iterdir()) for folder in folders]
+        assert encoder.mean_bytes() == sum(sizes) / 2
+        own = encoder.folder / WARM_UP
+        seconds = [json.loads((folder / FACTS).read_text())["seconds"] for folder in (*folders, own)]
+        assert encoder.train_seconds() == pytest.approx(sum(seconds))
+        assert sorted(file.name for file in own.iterdir()) == ["adapter_config.json", WEIGHTS, FACTS]
+
+    def test_its_seconds_are_no_part_of_the_first_adapters(self, configure, tmp_path, monkeypatch):
+        clock = [0.0]
+        prepare = AdapterEncoder._warm_up_steps
+
+        def slow(self):
+            clock[0] += 100
+            return prepare(self)
+
+        monkeypatch.setattr(adapters, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+        monkeypatch.setattr(AdapterEncoder, "_warm_up_steps", slow)
+        config = configure()
+        encoder, knowledge = encoder_in(tmp_path, config, OUTSIDE), load_knowledge(config.data)
+        encoder.encode(knowledge.passages[:1])
+        assert encoder.train_seconds() == 100
+
+    def test_one_that_changes_nothing_is_refused_and_not_stored(self, configure, tmp_path):
+        config = configure()
+        config.prag.learning_rate = 0.0
+        encoder, knowledge = encoder_in(tmp_path, config, OUTSIDE), load_knowledge(config.data)
+        with pytest.raises(AdapterError, match=r"^the warm-up adapter changes no logit .*; check prag\.targets"):
+            encoder.encode(knowledge.passages[:1])
+        assert not encoder.folder.exists()

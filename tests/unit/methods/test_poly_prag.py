@@ -7,10 +7,10 @@ from polyprag.answering.question_routing import HybridRouting, QueryRouting, ran
 from polyprag.config import Combine, MethodName
 from polyprag.errors import ConfigError, DataError, StoreError
 from polyprag.knowledge.prompts import with_title
-from polyprag.knowledge.records import Question
 from polyprag.methods.method import PromptMethod
 from polyprag.methods.poly_prag import GIVEN_GOLD, LEARNED, Mode, PolyPrag, mode_of, other_passages, top_experts
 from polyprag.methods.workbench import STEPS, Answered, Confidence, Setting
+from polyprag.records import Question
 
 FAMILY = [name for name in MethodName if name.startswith("poly_prag")]
 CHOOSING = [name for name in FAMILY if mode_of(name) not in GIVEN_GOLD]
@@ -29,6 +29,11 @@ def gates_of_passages(bench) -> torch.Tensor:
 
 def asked(position: int, *gold: str) -> Question:
     return Question(f"q{position}", "?", ("a",), passage_ids=gold)
+
+
+def own_retrievals(name: MethodName) -> int:
+    """How often a routing searches the index for a question."""
+    return int("query" not in name)
 
 
 def answers_of(name: MethodName, bench, setting: Setting, questions=None) -> list[Answered]:
@@ -264,6 +269,7 @@ class TestAbstaining:
         assert not any(shown_in(prompt, bench) for prompt in seen.prompts)
         plain = bench.plain_generator.answer([bench.writer.question(q.text) for q in bench.knowledge.test])
         assert [one.generated for one in answered] == plain
+        assert {one.retrievals for one in answered} == {own_retrievals(name)}
 
     @pytest.mark.parametrize("name", CHOOSING)
     def test_or_standard_rag_does(self, make_bench, name):
@@ -273,6 +279,7 @@ class TestAbstaining:
         expected = PromptMethod(MethodName.STANDARD_RAG, bench).answer(bench.knowledge.test, Setting(passages=2))
         assert [one.generated for one in answered] == [one.generated for one in expected]
         assert [one.prompt_tokens for one in answered] == [one.prompt_tokens for one in expected]
+        assert {one.retrievals for one in answered} == {own_retrievals(name) + 1}
 
     def test_the_other_questions_of_a_batch_are_answered_as_before(self, make_bench):
         bench = make_bench()

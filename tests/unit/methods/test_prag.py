@@ -1,12 +1,15 @@
+import json
+
 import pytest
 import torch
 
 from polyprag.config import MethodName
+from polyprag.errors import ConfigError
 from polyprag.knowledge.prompts import with_title
-from polyprag.knowledge.records import Question
-from polyprag.methods.adapters import FACTS
+from polyprag.methods.adapters import FACTS, WARM_UP
 from polyprag.methods.prag import Prag
 from polyprag.methods.workbench import STEPS, Setting
+from polyprag.records import Question
 
 UNHEARD_OF = Question("x", "Xyzzy?", ("nothing",))
 ONE_PASSAGE = [Setting(passages=1)]
@@ -111,3 +114,26 @@ def test_both_methods_share_adapters_and_their_costs(make_bench):
 def test_another_recipe_has_another_identity(make_bench):
     first = Prag(MethodName.PRAG, make_bench(trained=False)).identity
     assert Prag(MethodName.PRAG, make_bench("prag.rank=1", trained=False)).identity != first
+
+
+def test_a_warm_up_without_outside_pairs_is_refused_before_any_method_answers(make_bench):
+    method = Prag(MethodName.PRAG, make_bench("warm_up.prag=true", trained=False))
+    with pytest.raises(ConfigError, match=r"^data\.outside is empty"):
+        method.check(())
+
+
+def test_a_warm_up_learns_outside_pairs_that_nobody_asks(make_bench, tmp_path):
+    asked = make_bench(trained=False).knowledge.test[0].text
+    path = tmp_path / "outside.jsonl"
+    pairs = [{"question": "What is Gard?", "answer": "a town"}, {"question": asked, "answer": "Gard"}]
+    path.write_text(json.dumps({"title": "Gard", "text": "Gard is a town.", "qas": pairs}) + "\n", encoding="utf-8")
+    plain = make_bench(f"data.outside={path}", trained=False)
+    warm = make_bench("warm_up.prag=true", f"data.outside={path}", trained=False)
+    assert plain.adapters.warm_up == ()
+    assert [pair.question for pair in warm.adapters.warm_up] == ["What is Gard?"]
+    methods = [Prag(MethodName.PRAG, bench) for bench in (plain, warm)]
+    for method in methods:
+        method.check(())
+    assert methods[0].identity != methods[1].identity
+    methods[1].prepare(warm.knowledge.test[:1], ONE_PASSAGE)
+    assert (warm.adapters.folder / WARM_UP / FACTS).exists()

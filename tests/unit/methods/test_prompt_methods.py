@@ -2,9 +2,9 @@ import pytest
 
 from polyprag.config import MethodName
 from polyprag.knowledge.prompts import EXAMPLES, with_title
-from polyprag.knowledge.records import Question
 from polyprag.methods.method import PASSAGE_CHOICES, SHOT_CHOICES, PromptMethod
 from polyprag.methods.workbench import STEPS, Setting
+from polyprag.records import Question
 
 UNHEARD_OF = Question("x", "Xyzzy?", ("nothing",))
 
@@ -35,7 +35,7 @@ def test_vanilla_sees_no_passage(make_bench, generations):
     questions = bench.knowledge.test
     for option in method.options():
         answered = method.answer(questions, option)
-        assert all(one.retrieved == () and one.top_experts == () for one in answered)
+        assert all(one.retrieved == () and one.top_experts == () and one.retrievals == 0 for one in answered)
     prompts = [prompt for seen in generations for prompt in seen.prompts]
     assert len(prompts) == 3 * len(questions)
     assert not any("Passage" in prompt for prompt in prompts)
@@ -87,6 +87,8 @@ def test_answers_carry_tokens_of_the_prompt_and_seconds_of_every_step(make_bench
         assert one.prompt_tokens == len(bench.base.tokenizer.encode(prompt, add_special_tokens=False))
         assert list(one.seconds) == list(STEPS)
         assert one.seconds["route"] == one.seconds["load_merge"] == 0
+        assert (one.retrievals, one.discarded_tokens) == (1, 0)
+        assert one.generated_tokens == one.generated.new_tokens
     assert answered[0].seconds == answered[1].seconds
 
 

@@ -8,9 +8,9 @@ import torch
 from polyprag.answering.generation import Generator
 from polyprag.errors import ConfigError, StoreError
 from polyprag.experts.base_model import BaseModel, load_base
-from polyprag.knowledge.records import Question
 from polyprag.methods.shared_lora import SharedLora
 from polyprag.methods.workbench import STEPS, Setting, Workbench
+from polyprag.records import Question
 from polyprag.store import open_store
 from polyprag.training.controls import CONTROLS, control_config, control_folder
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from polyprag.cli import parse_call
 from polyprag.config import MethodName
-from polyprag.config_loading import load_config, to_yaml
+from polyprag.config.loading import load_config, to_yaml
 from polyprag.evaluation.harness import Harness
 from polyprag.files import write_text
 from polyprag.methods.workbench import Workbench

@@ -5,8 +5,8 @@ import pytest
 import yaml
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-from polyprag.config_checks import validate
-from polyprag.config_loading import load_config
+from polyprag.config.checks import validate
+from polyprag.config.loading import load_config
 from polyprag.errors import ConfigError
 from polyprag.sweeps.definition import Axis, Design, read_definition
 from polyprag.sweeps.grid import build_sweep

@@ -1,6 +1,6 @@
 import pytest
 
-from polyprag.config_keys import keys
+from polyprag.config.keys import keys
 from polyprag.errors import ConfigError
 from polyprag.sweeps.grid import trains
 from polyprag.sweeps.outcomes import evaluation_folder, run_folder

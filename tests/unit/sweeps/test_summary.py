@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from polyprag.config_keys import keys
+from polyprag.config.keys import keys
 from polyprag.errors import DataError
-from polyprag.evaluation.report import print_tables
+from polyprag.evaluation.grids import print_tables
 from polyprag.evaluation.results import MethodResult
 from polyprag.evaluation.statistics import bootstrap_ci, seeds_bootstrap_ci
 from polyprag.sweeps.figures import f1_figure, write_figures

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from polyprag.config import Config, DataName, Granularity, MethodName
-from polyprag.config_keys import config_difference
-from polyprag.config_loading import load_config
+from polyprag.config import Config, DataName, Granularity, MethodName, WarmUpConfig
+from polyprag.config.keys import config_difference
+from polyprag.config.loading import load_config
 from polyprag.errors import ConfigError, DataError
-from polyprag.knowledge.corpus import load_knowledge
-from polyprag.training.controls import CONTROLS, control_config, control_folder
+from polyprag.knowledge.loading import load_knowledge
+from polyprag.training.controls import CONTROLS, control_config, control_folder, control_knowledge
 
 GLOBAL, FORMAT = MethodName.GLOBAL_LORA, MethodName.FORMAT_LORA
 TRAINING_KEYS = {
@@ -71,6 +71,24 @@ def test_the_global_one_learns_the_corpus_of_the_run(configure):
         assert control_config(config, GLOBAL).data == config.data
 
 
+def test_only_the_global_one_starts_from_a_warm_up():
+    config = demo("warm_up.pool=true", "warm_up.epochs=2")
+    assert control_config(config, GLOBAL).warm_up == config.warm_up
+    assert control_config(config, FORMAT).warm_up == WarmUpConfig()
+
+
+def test_what_they_are_trained_on(configure, tmp_path):
+    path = write_corpus(tmp_path / "outside.jsonl", "Gard", "Holm")
+    config = configure(f"data.outside={path}")
+    run = load_knowledge(config.data)
+    holm = next(p for p in load_knowledge(control_config(config, FORMAT).data).passages if p.title == "Holm")
+    run = dataclasses.replace(run, passages=(*run.passages, holm))
+    assert control_knowledge(control_config(config, GLOBAL), GLOBAL, run) is run
+    outside = control_knowledge(control_config(config, FORMAT), FORMAT, run)
+    assert [passage.title for passage in outside.passages] == ["Gard"]
+    assert (outside.test, outside.validation) == ((), ())
+
+
 class TestOutside:
     def test_of_the_demo_world_it_is_another_world(self):
         config = demo("controls.passages=24", "data.max_passages=15", "data.limit=3", "data.types=[one_hop]")
@@ -92,7 +110,7 @@ class TestOutside:
 
     def test_or_a_file_of_its_own(self, configure, tmp_path):
         path = write_corpus(tmp_path / "outside.jsonl", "Gard", "Holm", "Ister")
-        config = configure(f"controls.outside={path}", "controls.passages=2", "data.max_passages=2", "data.train_qas=1")
+        config = configure(f"data.outside={path}", "controls.passages=2", "data.max_passages=2", "data.train_qas=1")
         control = control_config(config, FORMAT)
         assert (control.data.name, control.data.path, control.data.questions) == (DataName.JSONL, str(path), "")
         assert (control.data.train_qas, control.data.augmentation, control.data.skip_passages) == (1, "", 0)
@@ -101,7 +119,7 @@ class TestOutside:
 
     @pytest.mark.parametrize("overrides", [(), ("data.path=", "data.max_passages=3")])
     def test_where_nothing_is_left_over_the_remedy_is_named(self, configure, overrides):
-        says = r"^controls\.outside is empty, and data\.max_passages leaves no passage over: .*name a file of passages"
+        says = r"^data\.outside is empty, and data\.max_passages leaves no passage over: .*name a file of passages"
         with pytest.raises(ConfigError, match=says) as caught:
             control_config(configure(*overrides), FORMAT)
         assert "\n" not in str(caught.value)

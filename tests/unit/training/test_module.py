@@ -16,8 +16,8 @@ from polyprag.experts.base_model import BaseModel, load_base
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter
 from polyprag.knowledge.prompts import PromptWriter
-from polyprag.knowledge.records import Knowledge
 from polyprag.knowledge.tasks import build_tasks
+from polyprag.records import Knowledge
 from polyprag.training import dead_experts
 from polyprag.training import module as module_file
 from polyprag.training.batches import Batch, collate

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from polyprag.config import Config, RouterConfig
 from polyprag.experts.base_model import BaseModel
 from polyprag.knowledge.prompts import PromptWriter
-from polyprag.knowledge.records import Knowledge
+from polyprag.records import Knowledge
 from polyprag.training.router_data import DrawnBatches, Query, build_queries, texts_of
 
 

@@ -17,7 +17,7 @@ from polyprag.errors import ConfigError, DataError, Interrupted, StoreError, Tra
 from polyprag.experts.base_model import load_base
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import gates_from_logits
-from polyprag.knowledge.corpus import load_knowledge
+from polyprag.knowledge.loading import load_knowledge
 from polyprag.knowledge.prompts import PromptWriter
 from polyprag.router_store import FILE, StoredRouter, open_router
 from polyprag.store import open_store

@@ -1,0 +1,1 @@
+"""Document augmentation: rewrites and question-answer pairs that make a passage learnable."""

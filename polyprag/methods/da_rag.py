@@ -1,0 +1,46 @@
+"""DA-RAG: standard RAG whose passages carry their augmentation in the prompt (a baseline of arXiv 2501.15915)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from polyprag.errors import ConfigError
+from polyprag.methods.method import PromptMethod
+from polyprag.records import Augmentation, Passage, Question
+
+
+class DaRag(PromptMethod):
+    """`da_rag`: what PRAG trains an adapter on, shown instead."""
+
+    def check(self, questions: Sequence[Question]) -> None:
+        """Look for augmentation.
+
+        Raises:
+            ConfigError: no passage has any, so that this would be standard RAG.
+        """
+        if not any(kept.rewrites or kept.qa for kept in self.bench.knowledge.augmentations.values()):
+            raise ConfigError(
+                f"{self.name}: no passage has rewrites or question-answer pairs; write them with python train.py "
+                "augment, or leave it out of evaluation.methods"
+            )
+
+    def shown(self, passage: Passage) -> str:
+        """The passage, its rewrites and its pairs, a line each."""
+        return "\n".join([super().shown(passage), *self._added(passage)])
+
+    @property
+    def identity(self) -> str:
+        """What the passages are augmented with."""
+        return hashlib.sha256(repr(sorted(self.bench.knowledge.augmentations.items())).encode()).hexdigest()
+
+    @property
+    def bytes_per_passage(self) -> float:
+        """Texts, rewrites, pairs and index."""
+        passages = self.bench.passages
+        added = sum(len("".join(self._added(passage)).encode()) for passage in passages)
+        return super().bytes_per_passage + added / len(passages)
+
+    def _added(self, passage: Passage) -> list[str]:
+        kept = self.bench.knowledge.augmentations.get(passage.id, Augmentation(passage.id))
+        return [*kept.rewrites, *(f"Question: {pair.question} Answer: {pair.answer}" for pair in kept.qa)]

@@ -1,0 +1,126 @@
+"""The parts of a pool training put together, and what is done with them: measured, or fitted and stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from polyprag.cli import environment
+from polyprag.config import Config
+from polyprag.config.loading import to_yaml
+from polyprag.experts.base_model import BaseModel, device_of, load_base
+from polyprag.experts.pool import ExpertPool
+from polyprag.experts.routing import TaskRouter
+from polyprag.files import write_json, write_text
+from polyprag.knowledge.card_report import card_lines, write_card
+from polyprag.knowledge.data_card import DataCard
+from polyprag.knowledge.prompts import PromptWriter
+from polyprag.knowledge.tasks import build_tasks
+from polyprag.records import Knowledge
+from polyprag.retrieval.backends import build_retriever
+from polyprag.retrieval.bm25 import searched
+from polyprag.retrieval.retriever import Retriever
+from polyprag.store import is_sound
+from polyprag.training.checkpoint import Checkpointing
+from polyprag.training.datamodule import KnowledgeData
+from polyprag.training.module import PoolModule
+from polyprag.training.router_stage import check_router
+from polyprag.training.run_card import card_of_run, log_card
+from polyprag.training.saving import save_store
+from polyprag.training.trainer import (
+    build_trainer,
+    measure_sizes,
+    similar_passages,
+    validation_of,
+)
+
+
+@dataclass(frozen=True)
+class PoolTraining:
+    """Everything that the joint training of pool and task router is made of.
+
+    Attributes:
+        config: the whole configuration.
+        knowledge: the corpus, whose passages are the tasks, in order.
+        base: the frozen base model, with the experts in place.
+        pool: the experts.
+        router: the task router, a row of logits per passage.
+        retriever: the index over the corpus, which goes into the store.
+        module: the training step.
+        data: training sequences in batches, and validation questions.
+    """
+
+    config: Config
+    knowledge: Knowledge
+    base: BaseModel
+    pool: ExpertPool
+    router: TaskRouter
+    retriever: Retriever
+    module: PoolModule
+    data: KnowledgeData
+
+    def plan(self, folder: Path) -> list[str]:
+        """What is trained on and what it will take, one line each; one step is timed for that.
+
+        Args:
+            folder: the run's folder.
+        """
+        sizes = measure_sizes(self.module, self.data, self.pool, self.router)
+        return [*card_lines(self._card(folder)), *sizes.lines()]
+
+    def fit(self, folder: Path, checkpoint: Path | None, earlier_seconds: float = 0.0) -> bool:
+        """Train, and write the store if anything was trained or none is there.
+
+        Args:
+            folder: the run's folder.
+            checkpoint: where to go on; None begins afresh.
+            earlier_seconds: what led to the experts that the training starts from.
+
+        Returns:
+            Whether this is the process that writes, of those that train together.
+        """
+        checkpoints = Checkpointing(folder / "checkpoints", self.config.training.checkpoint_minutes)
+        trainer = build_trainer(self.config, folder, self.data, checkpoints)
+        if trainer.is_global_zero:
+            write_text(folder / "config.yaml", to_yaml(self.config))
+            write_json(folder / "environment.json", environment())
+            card = self._card(folder)
+            write_card(card, folder)
+            log_card(card, trainer.loggers)
+        trainer.fit(self.module, self.data, ckpt_path=checkpoint)
+        if trainer.is_global_zero and (checkpoints.trained or not is_sound(folder / "store")):
+            facts = {"seconds": earlier_seconds + checkpoints.train_seconds, "steps": trainer.global_step}
+            save_store(folder / "store", self.module, self.knowledge, self.retriever, facts)
+        return bool(trainer.is_global_zero)
+
+    def _card(self, folder: Path) -> DataCard:
+        return card_of_run(self.config, folder, self.knowledge, self.base.tokenizer)
+
+
+def assemble(config: Config, knowledge: Knowledge) -> PoolTraining:
+    """Load the base model, put the pool into it, write the training sequences, index the corpus.
+
+    Args:
+        config: the whole configuration, validated.
+        knowledge: what is to be trained.
+
+    Raises:
+        DataError: a passage has nothing to train on.
+        ModelError: the base model cannot be found, loaded or wrapped.
+        ConfigError: the retrieval backend is not installed.
+        RetrievalError: its server cannot be reached.
+    """
+    base = load_base(config.base, device_of(config.training.accelerator))
+    packs = build_tasks(knowledge, config.tasks, PromptWriter(base.tokenizer))
+    pool = ExpertPool(base.model, config.experts, config.routing.granularity)
+    router = TaskRouter(len(knowledge.passages), pool.groups, config.experts.count, config.routing)
+    passages = searched(knowledge.passages, knowledge.augmentations, config.answering.expand_index)
+    retriever = build_retriever(config.retrieval, passages)
+    tasks = {passage.id: task for task, passage in enumerate(knowledge.passages)}
+    neighbours_NM = similar_passages(retriever, knowledge.passages, config.routing)
+    module = PoolModule(base, pool, router, config, tasks, neighbours_NM)
+    validation = validation_of(knowledge.validation, tasks, config.training.validation_questions)
+    data = KnowledgeData(packs, validation, config, base.tokenizer.pad_token_id)
+    if config.router.after_pool:
+        check_router(config, base, knowledge)
+    return PoolTraining(config, knowledge, base, pool, router, retriever, module, data)

@@ -1,11 +1,12 @@
 # make demo: from nothing to a table.  make test: the whole test suite.  make help: the rest.
 PYTHON ?= python3
 VENV   ?= .venv
+DATA   ?= data
 BIN    := $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: help setup setup-dev demo test check format docs bench clean
+.PHONY: help setup setup-dev demo compare test check format docs bench clean
 
 help: ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
@@ -17,6 +18,9 @@ setup-dev: $(VENV)/.installed-dev ## the same, and what testing needs
 demo: setup ## train on the demo world, compare all methods, print the table (about 12 minutes on two cores)
 	$(BIN)/python train.py --config configs/demo.yaml --resume auto
 	$(BIN)/python evaluate.py --config configs/demo.yaml
+
+compare: setup ## every system on the demo world and the sets whose files lie in DATA (hours; stop it and go on)
+	$(BIN)/python benchmarks/compare.py --data $(DATA)
 
 test: setup-dev ## run all tests
 	$(BIN)/python -m pytest
@@ -34,8 +38,8 @@ format: setup-dev ## format the code
 docs: setup ## write docs/configuration.md and configs/default.yaml from the dataclasses
 	$(BIN)/python -m polyprag.config_docs
 
-bench: setup ## measure speed, as ratios within one run
-	$(BIN)/python benchmarks/answering.py
+bench: setup ## measure speed and scale against the peers; CASE=NAME measures one case
+	$(BIN)/python benchmarks/suite.py $(if $(CASE),CASE=$(CASE))
 
 clean: ## remove the environment; runs/ stays
 	rm -rf $(VENV)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Heavy imports wait until a call is understood, so that --help is instant.
 
-VERBS = ("run", "inspect", "compare")
+VERBS = ("run", "merge", "inspect", "compare")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -36,25 +36,31 @@ def main(argv: Sequence[str]) -> None:
 
     prepare_process(config.run)
     bench = Workbench(config, run_knowledge(config, folder), folder)
-    return {"run": run_methods, "inspect": look_inside}[call.verb](bench, call)
+    return {"run": run_methods, "merge": run_methods, "inspect": look_inside}[call.verb](bench, call)
 
 
 def run_methods(bench: Workbench, call: Call) -> None:
-    """Run the methods, report."""
+    """Run the methods, or merge what shards have run, and report; a shard does its share."""
     from rich.console import Console
 
+    from polyprag.config.sharding import NOTHING, Shard
     from polyprag.evaluation.harness import Harness
+    from polyprag.evaluation.page.page import write_page
     from polyprag.evaluation.report import print_report
     from polyprag.evaluation.tracking import log_results
 
     config = bench.config
-    harness = Harness(bench, Console(stderr=True))
+    shard = NOTHING if call.verb == "merge" else Shard.of(config.run.shard)
+    harness = Harness(bench, Console(stderr=True), shard)
     if call.dry_run:
-        print("\n".join(harness.plan(config.evaluation.methods)))
-        return
+        return print("\n".join(harness.plan(config.evaluation.methods)))
+    if shard.is_part:
+        return print("\n".join(harness.run_share(config.evaluation.methods)))
     results = harness.run(config.evaluation.methods)
+    page = write_page(harness.folder, bench.folder)
     print_report(results, Console())
     log_results(results, config, bench.folder)
+    print(f"all of it on one page: {page}")
     print(f"answers, results and this table: {harness.folder}")
 
 

@@ -1,4 +1,4 @@
-"""Train a pool of LoRA experts and a task router on a corpus and write the knowledge store; a query router; sweeps."""
+"""Train a pool of LoRA experts and a task router on a corpus, and what is compared with them; sweeps over that."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Heavy imports wait until a call is understood, so that --help is instant.
 
-VERBS = ("pool", "augment", "router", "controls", "sweep")
+VERBS = ("pool", "augment", "router", "translator", "controls", "sweep")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -37,22 +37,21 @@ def main(argv: Sequence[str]) -> None:
         config, folder = run_config(call.config_path, call.overrides)
     if call.print_config:
         return print(to_yaml(config), end="")
-    stages = {"pool": train, "augment": augment, "router": train_query_router, "controls": train_controls}
-    return stages[call.verb](config, folder, call)
+    from polyprag.training.launching import takes_part
+
+    if call.verb in {"pool", "controls"} and not call.dry_run and not takes_part(config, folder, __file__, argv):
+        return None
+    later = {"router": train_query_router, "translator": train_parameter_translator, "controls": train_controls}
+    return {"pool": train, "augment": augment, **later}[call.verb](config, folder, call)
 
 
 def train(config: Config, folder: Path, call: Call) -> None:
-    """From documents to a store: augment them, train pool and task router on them, then the query router.
-
-    Args:
-        config: the whole configuration, validated.
-        folder: the run's folder.
-        call: whether to resume, or to tell sizes only.
-    """
-    if config.augmentation.by is not AugmentBy.NONE:
-        augment(config, folder, call)
+    """From documents to a store: augment them, train pool and task router on them, then the query router."""
     from polyprag.runs import training_knowledge
+    from polyprag.training.processes import first_decides
 
+    if config.augmentation.by is not AugmentBy.NONE:
+        first_decides(lambda: augment(config, folder, call))
     train_pool(config, folder, call, training_knowledge(config, folder))
     if not call.dry_run:
         print(f"the store is {folder / 'store'}; next: python evaluate.py run.dir={folder}")
@@ -88,8 +87,7 @@ def train_pool(config: Config, folder: Path, call: Call, knowledge: Knowledge) -
         return print("\n".join(training.plan(folder)))
     if begins_warm:
         start_from(training.pool, folder, training.base)
-    writes = training.fit(folder, checkpoint, warm_up_seconds(config, folder))
-    if writes and config.router.after_pool:
+    if training.fit(folder, checkpoint, warm_up_seconds(config, folder)) and config.router.after_pool:
         train_router(config, folder, "auto" if call.resume else None, base=training.base, pool=training.pool)
 
 
@@ -98,6 +96,13 @@ def train_query_router(config: Config, folder: Path, call: Call) -> None:
     from polyprag.training.router_stage import train_router
 
     train_router(config, folder, call.resume, dry_run=call.dry_run)
+
+
+def train_parameter_translator(config: Config, folder: Path, call: Call) -> None:
+    """Train DyPRAG's parameter translator on adapters of outside passages; it needs no pool."""
+    from polyprag.methods.dyprag_stage import train_translator
+
+    train_translator(config, folder, call)
 
 
 def train_controls(config: Config, folder: Path, call: Call) -> None:

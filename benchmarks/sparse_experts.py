@@ -29,7 +29,8 @@ from torch import Tensor
 
 from polyprag.config import Composition
 from polyprag.experts.base_model import keep_differentiable
-from polyprag.experts.layer import GateContext, PooledLinear
+from polyprag.experts.gate_context import GateContext
+from polyprag.experts.layer import PooledLinear
 
 PROMPT, DECODED = 54, 8
 BLOCK = ((576, 1536), (576, 1536), (1536, 576))
@@ -94,7 +95,7 @@ def medians(case: Case, rounds: int) -> dict[tuple[str, str], float]:
     )
     forms: dict[str, Callable[[PooledLinear, Tensor], Tensor]] = {
         "base": lambda layer, x_BTD: layer.base(x_BTD),
-        "dense": lambda layer, x_BTD: layer.base(x_BTD) + layer.update(x_BTD, gates_BGK[:, layer.group]),
+        "dense": lambda layer, x_BTD: layer.base(x_BTD) + layer.update_by_expert(x_BTD, gates_BGK[:, layer.group]),
         "sparse": lambda layer, x_BTD: layer(x_BTD),
     }
 

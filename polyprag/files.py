@@ -10,8 +10,10 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
+import numpy as np
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -108,6 +110,19 @@ def read_jsonl_tolerant(path: Path | str) -> list[dict[str, Any]]:
             if line.endswith(b"\n"):
                 rows.append(_object_of(line, f"{path}:{number}"))
     return rows
+
+
+def map_array(path: Path | str) -> np.ndarray[Any, Any]:
+    """Map a `.npy` file into memory, to be read where it is indexed.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged.
+    """
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (EOFError, SyntaxError, TokenError) as error:  # what numpy lets through of a header that is no header
+        raise ValueError(f"{path}: not an array ({error})") from error
 
 
 def cache_folder() -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -98,14 +98,14 @@ class Knowledge:
     """Everything that a run knows: the corpus, its augmentation and the question splits.
 
     Attributes:
-        passages: distinct passages in a stable order.
+        passages: distinct passages in a stable order; those of a store are read when they are asked for.
         augmentations: by passage id; passages without one are absent.
         test: the questions that results are reported on.
         validation: questions of a split of their own, on which choices are made.
         counts: what loading left out; no part of what makes two of them equal.
     """
 
-    passages: tuple[Passage, ...]
+    passages: Sequence[Passage]
     augmentations: dict[str, Augmentation] = field(default_factory=dict)
     test: tuple[Question, ...] = ()
     validation: tuple[Question, ...] = ()

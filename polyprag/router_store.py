@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +10,17 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from polyprag.answering.passage_keys import SHARE, AllKeys, CodedKeys, sign_codes
 from polyprag.answering.query_router import QueryRouter
 from polyprag.config import Normalisation, RouterDesign, RoutingConfig
 from polyprag.errors import StoreError
-from polyprag.files import write_tensors
+from polyprag.sealed import Seal, read_sealed, write_sealed
 
 FORMAT = "polyprag-router"
-SCHEMA = 1
+SCHEMA = 2
+_WITHOUT_HASHES = 1
 FILE = "router.safetensors"
+KEYS, CODES = "keys_ND", "codes_WN"
 REMEDY = "train it with python train.py router run.dir=DIR"
 
 
@@ -61,9 +62,9 @@ class StoredRouter:
     """An opened query router.
 
     Attributes:
-        router: in evaluation mode, float32.
+        router: in evaluation mode, float32; its keys are mapped from disk.
         facts: what it belongs to.
-        digest: sha256 over facts and tensors, by which answers are told apart.
+        digest: sha256 over facts and the hashes of all tensors, by which answers are told apart.
         bytes: size of the file.
     """
 
@@ -73,53 +74,49 @@ class StoredRouter:
     bytes: int
 
 
-def write_router(folder: Path, router: QueryRouter, facts: RouterFacts) -> None:
+def write_router(folder: Path, router: QueryRouter, facts: RouterFacts, *, coded: bool = False) -> None:
     """Write a query router in bfloat16; an older one stays whole until the new one is.
+
+    Args:
+        folder: where to.
+        router: as trained.
+        facts: what it belongs to.
+        coded: add the sign codes of the keys, by which many passages are searched.
 
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
-    state = router.state_dict()
-    tensors = {name: tensor.detach().to("cpu", torch.bfloat16).contiguous() for name, tensor in state.items()}
-    said = json.dumps({**facts.__dict__, "schema": SCHEMA}, sort_keys=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_tensors(folder / FILE, tensors, {"format": FORMAT, "facts": said, "digest": _digest(said, tensors)})
+    state = dict(router.state_dict())
+    if router.design is RouterDesign.ATTENTION:
+        state[KEYS] = router.keys.keys_ND
+    tensors = {name: tensor.to(torch.bfloat16) for name, tensor in state.items()}
+    coded = coded and KEYS in tensors
+    if coded:
+        tensors[CODES] = sign_codes(tensors[KEYS])
+    write_sealed(folder / FILE, _seal(), facts.__dict__, tensors, unread=(KEYS, CODES) if coded else ())
 
 
-def open_router(folder: Path, store_digest: str) -> StoredRouter:
-    """Open the query router of a store.
+def open_router(folder: Path, store_digest: str, *, share: float = SHARE, whole: bool = False) -> StoredRouter:
+    """Open the query router of a store; keys stay on disk.
 
     Args:
         folder: where `write_router` wrote.
         store_digest: digest of the store at hand.
+        share: of the passages that a question meets, where keys have codes.
+        whole: also hash keys that have codes, which are many; other tensors are always hashed.
 
     Raises:
         StoreError: there is none, it is damaged, or it belongs to another store.
     """
     path = folder / FILE
-    if not path.is_file():
-        raise StoreError(f"{path}: there is no query router; {REMEDY}")
-    header, tensors = _read(path)
-    said = json.loads(header["facts"])
-    if said.pop("schema") != SCHEMA:
-        raise StoreError(f"{path}: was written by another version of polyprag; {REMEDY}")
+    read = read_sealed(path, _seal(), whole=whole)
+    said = read.facts
     facts = RouterFacts(
         **{**said, "design": RouterDesign(said["design"]), "normalisation": Normalisation(said["normalisation"])}
     )
     if facts.store != store_digest:
         raise StoreError(f"{path}: belongs to another store, which was replaced since; {REMEDY}")
-    router = QueryRouter(
-        facts.design,
-        passages=facts.passages,
-        groups=facts.groups,
-        experts=facts.experts,
-        size=len(tensors["mean_D"]),
-        vocabulary=len(tensors["log_weights_V"]),
-        hidden=facts.hidden,
-        routing=RoutingConfig(normalisation=facts.normalisation, top_k=facts.top_k),
-    )
-    router.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    return StoredRouter(router.eval().requires_grad_(False), facts, header["digest"], path.stat().st_size)
+    return StoredRouter(_router_of(facts, read.tensors, share), facts, read.digest, read.bytes)
 
 
 def router_digest(folder: Path) -> str:
@@ -131,23 +128,24 @@ def router_digest(folder: Path) -> str:
         return ""
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Header and tensors, checked against the digest in the header."""
-    try:
-        with safe_open(path, "pt") as handle:
-            header = handle.metadata() or {}
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise StoreError(f"{path}: is damaged ({error}); {REMEDY}") from None
-    if header.get("format") != FORMAT:
-        raise StoreError(f"{path}: is no query router; {REMEDY}")
-    if _digest(header.get("facts", ""), tensors) != header.get("digest"):
-        raise StoreError(f"{path}: is damaged: its content is not what was written (sha256 differs); {REMEDY}")
-    return header, tensors
+def _router_of(facts: RouterFacts, tensors: dict[str, Tensor], share: float) -> QueryRouter:
+    router = QueryRouter(
+        facts.design,
+        passages=0,
+        groups=facts.groups,
+        experts=facts.experts,
+        size=len(tensors["mean_D"]),
+        vocabulary=len(tensors["log_weights_V"]),
+        hidden=facts.hidden,
+        routing=RoutingConfig(normalisation=facts.normalisation, top_k=facts.top_k),
+    )
+    router.load_state_dict({name: tensor.float() for name, tensor in tensors.items() if name not in (KEYS, CODES)})
+    if CODES in tensors:
+        router.keys = CodedKeys(tensors[KEYS], tensors[CODES], share)
+    elif KEYS in tensors:
+        router.keys = AllKeys(tensors[KEYS])
+    return router.eval().requires_grad_(False)
 
 
-def _digest(said: str, tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256(said.encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(name.encode() + tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _seal() -> Seal:
+    return Seal(FORMAT, SCHEMA, "query router", REMEDY, older=(_WITHOUT_HASHES,))

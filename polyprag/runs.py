@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from polyprag.config.loading import load_config
 from polyprag.errors import ConfigError
 from polyprag.experts.tokenizer import tokenizer_of
 from polyprag.files import current_folder
+from polyprag.knowledge.corpus import stored_corpus
 from polyprag.knowledge.loading import load_knowledge
+from polyprag.passages import StoredPassages, positions_of
 from polyprag.records import Knowledge, Question
 from polyprag.store import open_store
 
@@ -25,11 +28,12 @@ FIXED_KEYS = (
     "routing.normalisation",
     "routing.top_k",
     "answering.expand_index",
+    "answering.prompt",
 )
 """Keys that shape the store; later stages cannot change them."""
 AUGMENTATION = "augmentation.jsonl"
 """What `train.py augment` leaves in a run's folder."""
-FREE_SECTIONS = ("data", "router", "retrieval", "answering", "prag", "evaluation", "logging")
+FREE_SECTIONS = ("data", "router", "translator", "retrieval", "answering", "prag", "evaluation", "logging")
 """Sections that a --config file may change for the later stages of a trained run."""
 
 
@@ -93,20 +97,18 @@ def run_knowledge(config: Config, folder: Path) -> Knowledge:
     if not current_folder(store_folder).exists():
         return training_knowledge(config, folder)
     store = open_store(store_folder)
-    data = run_data(config, folder)
-    if data.name is DataName.JSONL and not data.path:
-        data = dataclasses.replace(data, path=str(current_folder(store_folder) / "passages.jsonl"))
+    data, passages = run_data(config, folder), store.passages
     if not data.collection:
         data = dataclasses.replace(data, retrieved=0)  # the store has the passages that were chosen for training
-    knowledge = load_knowledge(data, tokenize=tokenizer_of(config.base))
-    own = {passage.content_hash: passage.id for passage in store.passages}
-    ids = {p.id: own[p.content_hash] for p in knowledge.passages if p.content_hash in own}
+    corpus = stored_corpus(passages) if data.name is DataName.JSONL and not (data.path or data.collection) else None
+    knowledge = load_knowledge(data, tokenize=tokenizer_of(config.base), corpus=corpus)
+    ids = _stored_ids(knowledge, passages)
 
     def matched(question: Question) -> Question:
         return dataclasses.replace(question, passage_ids=tuple(ids[p] for p in question.passage_ids if p in ids))
 
     return Knowledge(
-        passages=tuple(store.passages),
+        passages=passages,
         augmentations={
             ids[old]: dataclasses.replace(augmentation, passage_id=ids[old])
             for old, augmentation in knowledge.augmentations.items()
@@ -116,3 +118,13 @@ def run_knowledge(config: Config, folder: Path) -> Knowledge:
         validation=tuple(map(matched, knowledge.validation)),
         counts=knowledge.counts,
     )
+
+
+def _stored_ids(knowledge: Knowledge, stored: StoredPassages) -> dict[str, str]:
+    """The id in a store of each passage that questions or augmentation name, where the store has its content."""
+    golds = (question.passage_ids for question in (*knowledge.test, *knowledge.validation))
+    named = dict.fromkeys(itertools.chain(*golds, knowledge.augmentations))
+    positions = positions_of(knowledge.passages)
+    contents = {id_: knowledge.passages[positions[id_]].content_hash for id_ in named}
+    found = {id_: stored.position_of_content(content) for id_, content in contents.items()}
+    return {id_: stored[position].id for id_, position in found.items() if position is not None}

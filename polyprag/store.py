@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -18,31 +18,31 @@ from torch import Tensor
 
 from polyprag.errors import DataError, StoreError
 from polyprag.files import (
-    append_jsonl,
     current_folder,
-    read_jsonl_tolerant,
     replace_folder,
     sha256_of,
     write_json,
     write_tensors,
     write_text,
 )
+from polyprag.passages import CorpusFacts, StoredPassages, write_passages
 from polyprag.records import Passage
 
 FORMAT = "polyprag-store"
 SCHEMA = 1
-MANIFEST, CONFIG, POOL, ROWS, PASSAGES, INDEX = (
+MANIFEST, CONFIG, POOL, ROWS, PASSAGES, LOOKUP, INDEX = (
     "manifest.json",
     "config.yaml",
     "pool.safetensors",
     "rows.safetensors",
     "passages.jsonl",
+    "lookup",
     "index",
 )
 _OLD_INDEX = "bm25"
 """The index's name in stores written before there was a choice of backends."""
 _ROWS_KEY = "rows_NGK"
-_PARTS = {POOL: "pool", ROWS: "rows", PASSAGES: "passages", INDEX: "index", _OLD_INDEX: "index"}
+_PARTS = {POOL: "pool", ROWS: "rows", PASSAGES: "passages", LOOKUP: "lookup", INDEX: "index", _OLD_INDEX: "index"}
 
 
 class Index(Protocol):
@@ -71,6 +71,7 @@ class Manifest:
         base_name: the base model that the store was trained on, as it was named.
         base_fingerprint: the fingerprint of that model.
         passages: number of passages, N.
+        corpus: what is known of them as a whole; None in older stores.
         group_names: names of the routed groups, G of them.
         experts: number of experts, K.
         tensors: shape of each tensor by name, by file.
@@ -82,6 +83,7 @@ class Manifest:
     base_name: str
     base_fingerprint: str
     passages: int
+    corpus: CorpusFacts | None
     group_names: tuple[str, ...]
     experts: int
     tensors: dict[str, dict[str, list[int]]]
@@ -98,14 +100,14 @@ class Store:
         folder: where it is.
         manifest: what it says of itself.
         config_yaml: the configuration that it was trained with.
-        passages: the corpus, in the order of the task rows.
-        rows_NGK: the task router's logits, mapped from disk.
+        passages: the corpus, in the order of the task rows, read from disk one by one.
+        rows_NGK: the task router's logits, mapped from disk: index the rows that are wanted, then convert them.
     """
 
     folder: Path
     manifest: Manifest
     config_yaml: str
-    passages: list[Passage]
+    passages: StoredPassages
     rows_NGK: Tensor
 
     def pool(self) -> dict[str, Tensor]:
@@ -124,7 +126,7 @@ class Store:
 
     @property
     def bytes_on_disk(self) -> dict[str, int]:
-        """Bytes by part: pool, rows, passages, index, and other (configuration and manifest)."""
+        """Bytes by part: pool, rows, passages, lookup, index, and other (configuration and manifest)."""
         sizes = dict.fromkeys((*_PARTS.values(), "other"), 0)
         for name, entry in self.manifest.files.items():
             sizes[_PARTS.get(PurePosixPath(name).parts[0], "other")] += entry.bytes
@@ -175,13 +177,15 @@ def write_store(
         write_text(new / CONFIG, config_yaml)
         for file, content in tensors.items():
             write_tensors(new / file, content, {"format": "pt"})
-        append_jsonl(new / PASSAGES, ({"id": p.id, "title": p.title, "text": p.text} for p in passages))
+        (new / LOOKUP).mkdir()
+        corpus = write_passages(new / PASSAGES, new / LOOKUP, passages)
         retriever.save(new / INDEX)
         body = {
             "format": FORMAT,
             "schema": SCHEMA,
             "base": {"name": base_name, "fingerprint": base_fingerprint},
             "passages": n_passages,
+            "corpus": asdict(corpus),
             "group_names": list(group_names),
             "experts": n_experts,
             "tensors": {
@@ -220,7 +224,7 @@ def open_store(folder: Path | str, base_fingerprint: str | None = None, base_nam
     for name, shapes in manifest.tensors.items():
         _check_header(folder / name, shapes)
     rows_NGK = _load_tensors(folder / ROWS)[_ROWS_KEY]
-    return Store(folder, manifest, _read_text(folder / CONFIG), _read_passages(folder, manifest.passages), rows_NGK)
+    return Store(folder, manifest, _read_text(folder / CONFIG), _open_passages(folder, manifest), rows_NGK)
 
 
 def verify_store(folder: Path | str) -> None:
@@ -269,6 +273,7 @@ def _read_manifest(folder: Path) -> Manifest:
         base_name=body["base"]["name"],
         base_fingerprint=body["base"]["fingerprint"],
         passages=body["passages"],
+        corpus=CorpusFacts(**body["corpus"]) if "corpus" in body else None,
         group_names=tuple(body["group_names"]),
         experts=body["experts"],
         tensors=body["tensors"],
@@ -316,14 +321,14 @@ def _read_text(path: Path) -> str:
         raise _damaged(path, f"it cannot be read ({error})") from error
 
 
-def _read_passages(folder: Path, expected: int) -> list[Passage]:
-    path = folder / PASSAGES
+def _open_passages(folder: Path, manifest: Manifest) -> StoredPassages:
+    lookup = folder / LOOKUP
     try:
-        passages = [Passage(row["id"], row["title"], row["text"]) for row in read_jsonl_tolerant(path)]
-    except (DataError, KeyError, OSError) as error:
-        raise _damaged(path, f"it cannot be read ({error})") from error
-    if len(passages) != expected:
-        raise _damaged(path, f"it holds {len(passages)} passages, not {expected}")
+        passages = StoredPassages(folder / PASSAGES, lookup if lookup.is_dir() else None, manifest.corpus)
+    except (DataError, OSError, ValueError) as error:
+        raise _damaged(folder / PASSAGES, f"it cannot be read ({error})") from error
+    if len(passages) != manifest.passages:
+        raise _damaged(folder / PASSAGES, f"it holds {len(passages)} passages, not {manifest.passages}")
     return passages
 
 

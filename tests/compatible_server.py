@@ -74,8 +74,22 @@ def asks_for_pairs(body: dict[str, Any]) -> bool:
     return "pairs" in body["messages"][-1]["content"]
 
 
+def asks_for_verdict(body: dict[str, Any]) -> bool:
+    return "Given answer:" in body["messages"][-1]["content"]
+
+
+def verdict(body: dict[str, Any]) -> Answer:
+    """Correct is what equals an accepted answer but for its case."""
+    said = dict(re.findall(r"^(Question|Accepted answers|Given answer): (.*)$", body["messages"][-1]["content"], re.M))
+    gold, given = json.loads(said["Accepted answers"]), json.loads(said["Given answer"])
+    is_correct = given.casefold() in map(str.casefold, gold)
+    return completion(json.dumps({"verdict": "correct" if is_correct else "incorrect"}))
+
+
 def good(body: dict[str, Any], nth: int = 0) -> Answer:
-    """A rewrite, or three pairs, about the passage that is asked about."""
+    """A rewrite, or three pairs, about the passage that is asked about; or a verdict on an answer."""
+    if asks_for_verdict(body):
+        return verdict(body)
     found = FACT.search(body["messages"][-1]["content"])
     assert found is not None
     name, city, year, library = found.groups()

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, final
 
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
 
-from polyprag.answering.generation import Generator, left_padded
+from polyprag.answering.decoding import Continued
+from polyprag.answering.generation import Generator
+from polyprag.answering.rows import stacked
 from polyprag.experts.base_model import BaseModel
 
 BROKEN = "\ufffd"
@@ -34,6 +35,7 @@ class Draft:
         attention_HTS: the last block's attention from where the first token was predicted (the prompt's last position)
             and from each token [H, T + 1, S]: row t is that of the position behind which token t was written.
             None where it was not asked for.
+        first_token_at: when the first token was there, by `time.perf_counter`; None where nobody has looked.
     """
 
     ids: tuple[int, ...]
@@ -42,6 +44,7 @@ class Draft:
     entropies: tuple[float, ...]
     ended: bool
     attention_HTS: Tensor | None = None
+    first_token_at: float | None = field(default=None, compare=False)
 
     @property
     def length(self) -> int:
@@ -51,14 +54,14 @@ class Draft:
 
 @final
 class Drafter:
-    """Writes drafts, greedily and with the stops of a generator, on the base model alone.
+    """Writes drafts, greedily, on the base model of a generator, with its stops and under its standing gates.
 
     Args:
-        generator: whose base model and stops are used; no gates may be in force.
+        generator: whose these are; no other gates may be in force.
     """
 
     def __init__(self, generator: Generator) -> None:
-        self.base, self.stops = generator.base, generator.stops
+        self.generator, self.base, self.stops = generator, generator.base, generator.stops
 
     @torch.no_grad()
     def draft(self, prompts: Sequence[Sequence[int]], budgets: Sequence[int], attend: bool = False) -> list[Draft]:
@@ -70,67 +73,55 @@ class Drafter:
             attend: whether drafts carry attention. It is measured in a second pass over the new tokens, so that only
                 this pass, and not generation, pays for attention weights.
         """
-        tokens_BS, mask_BS = left_padded(prompts, self.base)
-        recorder = _Recorder()
-        out = self.base.model.generate(
-            tokens_BS,
-            attention_mask=mask_BS,
-            max_new_tokens=max(budgets),
-            do_sample=False,
-            eos_token_id=self.stops,
-            pad_token_id=self.base.tokenizer.pad_token_id,
-            logits_processor=LogitsProcessorList([recorder]),
-            return_dict_in_generate=True,
-        )
-        new_BT = out.sequences[:, tokens_BS.shape[1] :]
-        probabilities_BT = torch.stack(recorder.probabilities, 1).tolist()
-        entropies_BT = torch.stack(recorder.entropies, 1).tolist()
-        attention_BHTS = self._attention(out, mask_BS) if attend else None
-        drafts = []
-        for row, (prompt, budget) in enumerate(zip(prompts, budgets, strict=True)):
-            ids = self._until_stop(new_BT[row, :budget].tolist())
-            seen = None
-            if attention_BHTS is not None:
-                begin = tokens_BS.shape[1] - len(prompt)
-                seen = attention_BHTS[row, :, : len(ids) + 1, begin : tokens_BS.shape[1] + len(ids)]
-            drafts.append(
-                Draft(
-                    tuple(ids),
-                    tuple(pieces_of(ids, self.base.tokenizer)),
-                    tuple(probabilities_BT[row][: len(ids)]),
-                    tuple(entropies_BT[row][: len(ids)]),
-                    ids[-1] in self.stops,
-                    seen,
-                )
+        recorder = _Recorder(len(prompts))
+        gates_BGK = self.generator.gates(len(prompts))
+        found = self.generator.decoder.decode(prompts, budgets, self.stops, gates_BGK, recorder, keep=attend)
+        attention_BHTS = self._attention(prompts, found) if attend else [None] * len(prompts)
+        return [
+            Draft(
+                tuple(one.ids),
+                tuple(pieces_of(one.ids, self.base.tokenizer)),
+                tuple(recorder.probabilities[row]),
+                tuple(recorder.entropies[row]),
+                one.ids[-1] in self.stops,
+                attention_BHTS[row],
+                one.first_token_at,
             )
-        return drafts
+            for row, one in enumerate(found)
+        ]
 
-    def _until_stop(self, ids: list[int]) -> list[int]:
-        length = next((at + 1 for at, token in enumerate(ids) if token in self.stops), len(ids))
-        return ids[:length]
+    def _attention(self, prompts: Sequence[Sequence[int]], found: Sequence[Continued]) -> list[Tensor | None]:
+        """The last block's attention [H, T + 1, S] of each prompt's last position and of the tokens behind it.
 
-    def _attention(self, out: Any, mask_BS: Tensor) -> Tensor:
-        """The last block's attention [B, H, T + 1, S] of the prompt's last position and of all new tokens.
-
-        The prompts' keys and values are those of generation, so that only these positions are computed again.
+        The prompts' keys and values are those of decoding, so that only these positions are computed again.
         """
-        width = mask_BS.shape[1]
-        new = out.sequences.shape[1] - width
-        cache = out.past_key_values
-        cache.crop(-new)  # it lacks the last new token, and the prompt's last one is wanted too
-        whole_BS = torch.cat([mask_BS, mask_BS.new_ones(len(mask_BS), new)], 1)
-        positions_BS = (whole_BS.cumsum(-1) - 1).clamp(min=0)
-        with eager_attention(self.base):
+        rows = [[prompt[-1], *one.ids] for prompt, one in zip(prompts, found, strict=True)]
+        begun = [len(prompt) - 1 for prompt in prompts]
+        before, width = max(begun), max(map(len, rows))
+        pad, device = self.base.tokenizer.pad_token_id, self.base.device
+        tokens_BT = torch.tensor([ids + [pad] * (width - len(ids)) for ids in rows], device=device)
+        mask_BS = torch.tensor(
+            [
+                [0] * (before - length) + [1] * (length + len(ids)) + [0] * (width - len(ids))
+                for length, ids in zip(begun, rows, strict=True)
+            ],
+            device=device,
+        )
+        cache = stacked([one.prompt_cache for one in found if one.prompt_cache is not None])
+        with self.generator.gated(len(prompts)), eager_attention(self.base):
             seen = self.base.model(
-                out.sequences[:, width - 1 :],
-                attention_mask=whole_BS,
-                position_ids=positions_BS[:, width - 1 :],
+                tokens_BT,
+                attention_mask=mask_BS,
+                position_ids=(mask_BS.cumsum(-1) - 1).clamp(min=0)[:, before:],
                 past_key_values=cache,
                 output_attentions=True,
                 logits_to_keep=1,
             )
-        last: Tensor = seen.attentions[-1].float().cpu()
-        return last
+        last_BHTS: Tensor = seen.attentions[-1].float().cpu()
+        return [
+            last_HTS[:, : len(ids), before - length : before + len(ids)]
+            for last_HTS, length, ids in zip(last_BHTS, begun, rows, strict=True)
+        ]
 
 
 @contextmanager
@@ -159,15 +150,16 @@ def pieces_of(ids: Sequence[int], tokenizer: Any) -> list[str]:
     return pieces
 
 
-class _Recorder(LogitsProcessor):  # type: ignore[misc]
-    """Notes, at each step, the probability of the likeliest token and the entropy of all; changes nothing."""
+class _Recorder:
+    """Notes, at each step and for each prompt, the probability of the likeliest token and the entropy of all."""
 
-    def __init__(self) -> None:
-        self.probabilities: list[Tensor] = []
-        self.entropies: list[Tensor] = []
+    def __init__(self, prompts: int) -> None:
+        self.probabilities: list[list[float]] = [[] for _ in range(prompts)]
+        self.entropies: list[list[float]] = [[] for _ in range(prompts)]
 
-    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        shares_BV = scores.float().softmax(-1)
-        self.probabilities.append(shares_BV.amax(-1).cpu())
-        self.entropies.append(torch.special.entr(shares_BV).sum(-1).cpu())
-        return scores
+    def __call__(self, numbers: Sequence[int], logits_BV: Tensor) -> None:
+        shares_BV = logits_BV.float().softmax(-1)
+        entropies_B = torch.special.entr(shares_BV).sum(-1)
+        for number, largest, entropy in zip(numbers, shares_BV.amax(-1).tolist(), entropies_B.tolist(), strict=True):
+            self.probabilities[number].append(largest)
+            self.entropies[number].append(entropy)

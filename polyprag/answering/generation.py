@@ -6,12 +6,13 @@ Shapes: B rows, T positions, G routed groups, K experts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
+from polyprag.answering.decoding import Decoder
+from polyprag.config import PromptStyle
 from polyprag.experts.base_model import BaseModel
 from polyprag.experts.pool import ExpertPool
 from polyprag.knowledge.prompts import PromptWriter
@@ -22,14 +23,16 @@ class Generated:
     """What the model wrote after a prompt.
 
     Attributes:
-        text: the answer, cut at the first line end, stripped.
+        text: the answer, a single line, as `PromptWriter.read` finds it.
         raw: everything that was generated.
         new_tokens: tokens generated, end of turn included.
+        first_token_at: when the first of them was there, by `time.perf_counter`; None where nobody has looked.
     """
 
     text: str
     raw: str
     new_tokens: int
+    first_token_at: float | None = field(default=None, compare=False)
 
 
 class Generator:
@@ -39,56 +42,62 @@ class Generator:
         base: the base model, with or without a pool in it.
         max_new_tokens: longest answer.
         pool: whose experts gates are meant for; None for methods without gates.
+        style: of the prompts, which says where an answer stops and what of it counts.
+        standing_GK: gates [G, K] of every row that is given none; None leaves these to the base model alone.
+        rows: most prompts at work at once.
     """
 
-    def __init__(self, base: BaseModel, max_new_tokens: int, pool: ExpertPool | None = None) -> None:
+    def __init__(
+        self,
+        base: BaseModel,
+        max_new_tokens: int,
+        pool: ExpertPool | None = None,
+        style: PromptStyle = PromptStyle.DIRECT,
+        standing_GK: Tensor | None = None,
+        rows: int = 16,
+    ) -> None:
         self.base, self.pool, self.max_new_tokens = base, pool, max_new_tokens
-        tokenizer = base.tokenizer
-        newline = tokenizer.encode("\n", add_special_tokens=False)
-        self.stops = sorted({PromptWriter(tokenizer).end_of_turn, tokenizer.eos_token_id, *newline[-1:]})
+        self.decoder = Decoder(base, rows, pool)
+        self.writer, self.standing_GK = PromptWriter(base.tokenizer, style), standing_GK
+        self.stops = self.writer.stops
 
-    @torch.no_grad()
     def answer(self, prompts: Sequence[Sequence[int]], gates_BGK: Tensor | None = None) -> list[Generated]:
         """Continue each prompt greedily.
 
         Args:
-            prompts: token ids, of any lengths; not empty.
-            gates_BGK: gates of each row [B, G, K]; None runs the base model alone.
+            prompts: token ids, of any lengths; none is empty.
+            gates_BGK: gates of each row [B, G, K]; None takes the standing ones, or else runs the base model alone.
         """
-        tokens_BT, mask_BT = left_padded(prompts, self.base)
-        if gates_BGK is not None and self.pool is None:
-            raise ValueError("gates were given to a generator without a pool")
-        gated = (
-            self.pool.gated(gates_BGK.to(self.base.device)) if self.pool and gates_BGK is not None else nullcontext()
-        )
-        with gated:
-            out_BT = self.base.model.generate(
-                tokens_BT,
-                attention_mask=mask_BT,
-                max_new_tokens=self.max_new_tokens,
-                do_sample=False,
-                eos_token_id=self.stops,
-                pad_token_id=self.base.tokenizer.pad_token_id,
-            )
-        return [self.read(row[tokens_BT.shape[1] :].tolist()) for row in out_BT]
+        budgets = [self.max_new_tokens] * len(prompts)
+        found = self.decoder.decode(prompts, budgets, self.stops, self.gates(len(prompts), gates_BGK))
+        return [self.read(one.ids, one.first_token_at) for one in found]
 
-    def read(self, ids: Sequence[int]) -> Generated:
+    def read(self, ids: Sequence[int], first_token_at: float | None = None) -> Generated:
         """What generated tokens come to; those after the first stop token do not count."""
         length = next((at + 1 for at, token in enumerate(ids) if token in self.stops), len(ids))
         raw: str = self.base.tokenizer.decode(ids[:length], skip_special_tokens=True)
-        lines = raw.strip().splitlines()
-        return Generated(lines[0].strip() if lines else "", raw, length)
+        ended = length > 0 and ids[length - 1] in self.stops
+        return Generated(self.writer.read(raw, ended), raw, length, first_token_at)
 
+    def gates(self, rows: int, gates_BGK: Tensor | None = None) -> Tensor | None:
+        """The gates of a batch, on the model's device: those given, or the standing ones; without either, none.
 
-def left_padded(prompts: Sequence[Sequence[int]], base: BaseModel) -> tuple[Tensor, Tensor]:
-    """A batch that can be continued: token ids and attention mask, both [B, T], on the model's device.
+        Args:
+            rows: rows of the batch, B.
+            gates_BGK: gates of each row [B, G, K].
 
-    Args:
-        prompts: token ids, of any lengths; not empty.
-        base: whose padding token is put before the shorter ones.
-    """
-    width = max(map(len, prompts))
-    pad = base.tokenizer.pad_token_id
-    tokens_BT = torch.tensor([[pad] * (width - len(ids)) + list(ids) for ids in prompts], device=base.device)
-    mask_BT = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts], device=base.device)
-    return tokens_BT, mask_BT
+        Raises:
+            ValueError: there are gates, but no pool.
+        """
+        if gates_BGK is None and self.standing_GK is not None:
+            gates_BGK = self.standing_GK.expand(rows, -1, -1)
+        if gates_BGK is None:
+            return None
+        if self.pool is None:
+            raise ValueError("gates were given to a generator without a pool")
+        return gates_BGK.to(self.base.device)
+
+    def gated(self, rows: int, gates_BGK: Tensor | None = None) -> AbstractContextManager[None]:
+        """Put the gates of a batch in force, as `gates` finds them; without any the base model runs alone."""
+        found_BGK = self.gates(rows, gates_BGK)
+        return nullcontext() if self.pool is None or found_BGK is None else self.pool.gated(found_BGK)

@@ -25,9 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from polyprag.answering.passage_keys import AllKeys, CodedKeys, Met
 from polyprag.answering.question_encoder import QuestionEncoder, TokenStates, batches_of
 from polyprag.config import RouterDesign, RoutingConfig
-from polyprag.experts.routing import gates_from_logits
+from polyprag.experts.routing import RowGates, blocks_of, gates_from_logits
 
 K1, B = 1.2, 0.75
 """BM25's saturation and length normalisation, as Lucene's defaults."""
@@ -130,7 +131,7 @@ class QueryRouter(nn.Module):
         super().__init__()
         self.mean_D: Tensor
         self.whitening_DD: Tensor
-        self.keys_ND: Tensor
+        self.keys: AllKeys | CodedKeys
         self.design, self.routing = design, routing
         self.groups, self.experts = groups, experts
         self.register_buffer("mean_D", torch.zeros(size))
@@ -138,7 +139,7 @@ class QueryRouter(nn.Module):
         self.log_weights_V = nn.Parameter(torch.zeros(vocabulary))
         self.log_scale = nn.Parameter(torch.tensor(math.log(INITIAL_SCALE)))
         if design is RouterDesign.ATTENTION:
-            self.register_buffer("keys_ND", torch.zeros(passages, size))
+            self.keys = AllKeys(torch.zeros(passages, size))
             self.projection_DD = nn.Parameter(torch.zeros(size, size))
         else:
             self.mlp = nn.Sequential(nn.Linear(size, hidden), nn.GELU(), nn.Linear(hidden, groups * experts))
@@ -149,7 +150,7 @@ class QueryRouter(nn.Module):
         self.mean_D.copy_(measured.mean_D)
         self.whitening_DD.copy_(measured.whitening_DD)
         if self.design is RouterDesign.ATTENTION:
-            self.keys_ND.copy_(measured.keys_ND)
+            self.keys = AllKeys(measured.keys_ND.detach().to(self.mean_D.device))
         self.log_weights_V.copy_(measured.weights_V.log())
 
     def represent(self, states: TokenStates, dropout: float = 0.0) -> Tensor:
@@ -165,25 +166,37 @@ class QueryRouter(nn.Module):
         unit_BTD = _unit(states, self.mean_D, self.whitening_DD)
         return F.normalize((weights_BT[:, :, None] * unit_BTD).sum(1), dim=-1)
 
-    def logits(self, questions_BD: Tensor, gates_NGK: Tensor) -> Tensor:
+    def logits(self, questions_BD: Tensor, gates_NGK: RowGates | Tensor) -> Tensor:
         """Attention logits over the passages, [B, N]; for the mlp, scaled cosines between its gates and the rows'.
 
         Args:
             questions_BD: as `represent` gives them.
             gates_NGK: the gates of every passage.
         """
-        scale = self.log_scale.exp()
         if self.design is RouterDesign.ATTENTION:
-            return scale * (questions_BD + questions_BD @ self.projection_DD) @ self.keys_ND.T
+            return self.keys.logits(self._queries(questions_BD))
         own_BX = F.normalize(self.mlp_gates(questions_BD).flatten(1), dim=-1)
-        return scale * own_BX @ F.normalize(gates_NGK.flatten(1), dim=-1).T
+        blocks = (F.normalize(gates_NGK[block].flatten(1), dim=-1) for block in blocks_of(len(gates_NGK)))
+        return self.log_scale.exp() * torch.cat([own_BX @ block_NX.T for block_NX in blocks], dim=1)
+
+    def meet(self, questions_BD: Tensor, gates_NGK: RowGates | Tensor) -> list[Met]:
+        """The passages that each question meets, with their logits: all of them, or the likeliest of many.
+
+        Args:
+            questions_BD: as `represent` gives them.
+            gates_NGK: the gates of every passage.
+        """
+        if self.design is RouterDesign.ATTENTION:
+            return self.keys.meet(self._queries(questions_BD))
+        positions_N = torch.arange(len(gates_NGK), device=questions_BD.device)
+        return [Met(positions_N, logits_N) for logits_N in self.logits(questions_BD, gates_NGK)]
 
     def mlp_gates(self, questions_BD: Tensor) -> Tensor:
         """The gates [B, G, K] of the mlp design."""
         logits_BGK = self.mlp(questions_BD).view(-1, self.groups, self.experts)
         return gates_from_logits(logits_BGK, self.routing.normalisation, self.routing.top_k)
 
-    def gates(self, questions_BD: Tensor, gates_NGK: Tensor, passages: int) -> Tensor:
+    def gates(self, questions_BD: Tensor, gates_NGK: RowGates | Tensor, passages: int) -> Tensor:
         """The gates [B, G, K] of questions, with gradient: of the mlp, or of the most attended passages, weighted.
 
         Args:
@@ -196,7 +209,9 @@ class QueryRouter(nn.Module):
         best = self.logits(questions_BD, gates_NGK).topk(min(passages, len(gates_NGK)), dim=-1)
         return torch.einsum("bp,bpgk->bgk", best.values.softmax(-1), gates_NGK[best.indices])
 
-    def distillation_loss(self, questions_BD: Tensor, tasks_B: Tensor, gates_NGK: Tensor, identity: float) -> Tensor:
+    def distillation_loss(
+        self, questions_BD: Tensor, tasks_B: Tensor, gates_NGK: RowGates | Tensor, identity: float
+    ) -> Tensor:
         """How far questions are from their own passages' rows.
 
         Attention: cross-entropy of the own passage, and `identity` times the squared norm of P. Mlp: cross-entropy
@@ -214,6 +229,10 @@ class QueryRouter(nn.Module):
         logits_BGK = self.mlp(questions_BD).view(-1, self.groups, self.experts)
         found_BGK = gates_from_logits(logits_BGK, self.routing.normalisation)
         return -(gates_NGK[tasks_B] * (found_BGK + 1e-6).log()).sum(-1).mean()
+
+    def _queries(self, questions_BD: Tensor) -> Tensor:
+        """What is multiplied with the keys."""
+        return self.log_scale.exp() * (questions_BD + questions_BD @ self.projection_DD)
 
 
 def _unit(states: TokenStates, mean_D: Tensor, whitening_DD: Tensor) -> Tensor:

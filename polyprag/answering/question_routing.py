@@ -17,7 +17,7 @@ from torch import Tensor
 from polyprag.answering.query_router import QueryRouter
 from polyprag.answering.question_encoder import QuestionEncoder
 from polyprag.config import Combine, RouterDesign
-from polyprag.experts.routing import combine_gates
+from polyprag.experts.routing import RowGates, combine_gates
 from polyprag.records import Question
 from polyprag.retrieval.retriever import Retriever
 
@@ -68,7 +68,7 @@ class PassageRouting:
         gates_NGK: the gates of every passage.
     """
 
-    def __init__(self, retriever: Retriever, gates_NGK: Tensor) -> None:
+    def __init__(self, retriever: Retriever, gates_NGK: RowGates | Tensor) -> None:
         self.retriever, self.gates_NGK = retriever, gates_NGK
 
     def route(self, questions: Sequence[Question], passages: int, combine: Combine) -> list[Routed]:
@@ -93,29 +93,27 @@ class QueryRouting:
         gates_NGK: the gates of every passage.
     """
 
-    def __init__(self, encoder: QuestionEncoder, router: QueryRouter, gates_NGK: Tensor) -> None:
+    def __init__(self, encoder: QuestionEncoder, router: QueryRouter, gates_NGK: RowGates | Tensor) -> None:
         self.encoder, self.router, self.gates_NGK = encoder, router, gates_NGK
 
     @torch.no_grad()
     def route(self, questions: Sequence[Question], passages: int, combine: Combine) -> list[Routed]:
         """Attend to passage keys and combine the gates of the first; the mlp's gates are taken as they are."""
         questions_BD = self.router.represent(self.encoder.encode([question.text for question in questions]))
-        attention_BN = self.router.logits(questions_BD, self.gates_NGK).softmax(-1)
-        best = attention_BN.topk(min(max(passages, 2), attention_BN.shape[-1]), dim=-1)
         own_BGK = self.router.mlp_gates(questions_BD) if self.router.design is RouterDesign.MLP else None
         routed = []
-        for row, attention_N in enumerate(attention_BN):
-            positions, weights = best.indices[row].tolist(), best.values[row].tolist()
+        for row, met in enumerate(self.router.meet(questions_BD, self.gates_NGK)):
+            best = met.attention_M.topk(min(max(passages, 2), len(met.positions_M)))
+            positions, weights = met.positions_M[best.indices].tolist(), best.values.tolist()
             chosen = positions[:passages]
             gates_GK = (
                 own_BGK[row]
                 if own_BGK is not None
-                else combine_gates(self.gates_NGK[chosen], best.values[row][:passages], combine)
+                else combine_gates(self.gates_NGK[chosen], best.values[:passages], combine)
             )
             margin = weights[0] - weights[1] if len(weights) > 1 else 1.0
-            routed.append(
-                Routed(gates_GK, tuple(chosen), tuple(weights[:passages]), relative_entropy(attention_N), margin)
-            )
+            entropy = met.relative_entropy()
+            routed.append(Routed(gates_GK, tuple(chosen), tuple(weights[:passages]), entropy, margin))
         return routed
 
 
@@ -174,7 +172,7 @@ class GivenRouting:
         return routed
 
 
-def oracle_gates(gates_NGK: Tensor, positions: Sequence[int], combine: Combine) -> Tensor:
+def oracle_gates(gates_NGK: RowGates | Tensor, positions: Sequence[int], combine: Combine) -> Tensor:
     """The gates [G, K] of given passages, combined; all count alike."""
     return combine_gates(gates_NGK[list(positions)], torch.ones(len(positions)), combine)
 
@@ -203,7 +201,12 @@ def relative_entropy(distribution_N: Tensor) -> float:
 
 
 def _routed(
-    gates_NGK: Tensor, found: list[int], scores: list[float], shares_P: Tensor, passages: int, combine: Combine
+    gates_NGK: RowGates | Tensor,
+    found: list[int],
+    scores: list[float],
+    shares_P: Tensor,
+    passages: int,
+    combine: Combine,
 ) -> Routed:
     """Gates of the first of some found passages, and how sure the choice is.
 

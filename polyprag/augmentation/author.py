@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from polyprag.augmentation.parsing import ReplyError, parse_pairs, parse_rewrite
+from polyprag.chat.replies import Reply
+from polyprag.config import AugmentationConfig
 from polyprag.records import Passage
 
 
@@ -23,7 +27,7 @@ class Request:
     """One question to an author, and the unit of the cache.
 
     Attributes:
-        key: tells this request from all others, also in later runs; see `polyprag.augmentation.cache`.
+        key: tells this request from all others, also in later runs; see `request_key`.
         kind: a rewrite of the passage, or pairs about it.
         passage: what it is about.
         index: which of the passage's requests of this kind, from 0.
@@ -36,30 +40,6 @@ class Request:
     passage: Passage
     index: int
     messages: tuple[dict[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What an author has made of a request.
-
-    Attributes:
-        key: the request's.
-        text: the reply as it came; empty after a failure.
-        prompt_tokens: length of the prompts of all tries; None where the author does not tell.
-        reply_tokens: length of the replies of all tries; None where the author does not tell.
-        seconds: from the first try to the end of the last.
-        failure: a short reason why there is no usable reply after all tries; empty where there is one. What follows a
-            colon is about this request alone.
-        faults: short reasons why tries before the last, or all of them after a failure, could not be used.
-    """
-
-    key: str
-    text: str
-    prompt_tokens: int | None = None
-    reply_tokens: int | None = None
-    seconds: float = 0.0
-    failure: str = ""
-    faults: tuple[str, ...] = ()
 
 
 class Author(Protocol):
@@ -92,3 +72,32 @@ def fault_of(kind: Kind, text: str) -> str:
     except ReplyError as error:
         return error.reason
     return ""
+
+
+def request_key(
+    passage: Passage,
+    kind: Kind,
+    index: int,
+    messages: Sequence[Mapping[str, str]],
+    author: str,
+    prompt_version: str,
+    config: AugmentationConfig,
+) -> str:
+    """What tells a request from all others, in this run and in later ones.
+
+    Args:
+        passage: what it is about; only title and text count.
+        kind: a rewrite, or pairs.
+        index: which rewrite; requests for pairs differ by their messages.
+        messages: the chat.
+        author: the author's name.
+        prompt_version: of the prompt for this kind.
+        config: the sampling settings.
+
+    Returns:
+        A sha256 (hex, 64 characters).
+    """
+    number = index if kind is Kind.REWRITE else 0
+    sampling = [config.temperature, config.max_tokens]
+    asked = [passage.content_hash, kind.value, number, list(messages), author, prompt_version, sampling]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from polyprag.answering.generation import left_padded
-from polyprag.augmentation.author import Reply, Request
+from polyprag.answering.decoding import left_padded
+from polyprag.augmentation.author import Request
+from polyprag.chat.replies import Reply
 from polyprag.config import Config
 from polyprag.errors import ModelError
 from polyprag.experts.base_model import BaseModel, load_base

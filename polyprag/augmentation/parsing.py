@@ -69,8 +69,8 @@ def parse_rewrite(text: str) -> str:
     Raises:
         ReplyError: the reply is empty, a page of HTML or a refusal.
     """
-    reply = _checked(text)
-    found = next((value for item in _objects(reply) if (value := _value(item, _REWRITE))), "")
+    reply = checked_reply(text)
+    found = next((value for item in json_objects(reply) if (value := _value(item, _REWRITE))), "")
     rewrite = found or _clean(_without_remarks(_unfenced(reply)))
     if not re.search(r"\w", rewrite):
         raise ReplyError("empty")
@@ -89,16 +89,20 @@ def parse_pairs(text: str) -> list[QAPair]:
     Raises:
         ReplyError: the reply is empty, a page of HTML or a refusal, or holds no complete pair.
     """
-    reply = _checked(text)
-    pairs = max(_pairs(_objects(reply)), _pairs(_broken_objects(reply)), key=len)
+    reply = checked_reply(text)
+    pairs = max(_pairs(json_objects(reply)), _pairs(_broken_objects(reply)), key=len)
     pairs = pairs or _pairs(_labelled(reply)) or _pairs(_numbered(reply))
     if not pairs:
         raise ReplyError("refusal" if _REFUSAL.match(reply) else "no question-answer pairs")
     return pairs
 
 
-def _checked(text: str) -> str:
-    """The reply without a reasoning model's thoughts and without characters that are no text."""
+def checked_reply(text: str) -> str:
+    """The reply without a reasoning model's thoughts and without characters that are no text.
+
+    Raises:
+        ReplyError: nothing is left, or it is a page of HTML.
+    """
     reply = _UNPRINTABLE.sub(" ", _THINKING.sub("", text.replace("\r\n", "\n"))).strip()
     if not reply:
         raise ReplyError("empty")
@@ -132,7 +136,7 @@ def _clean(text: str) -> str:
     return " ".join(_UNPRINTABLE.sub(" ", text).split())
 
 
-def _objects(reply: str) -> Iterator[Item]:
+def json_objects(reply: str) -> Iterator[Item]:
     """All objects, outer ones first, of the JSON values in a reply; brackets that begin none are passed over."""
     decoder = json.JSONDecoder(strict=False)
     place = 0

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from polyprag.augmentation.author import Reply
+from polyprag.chat.replies import Reply
 from polyprag.config import AugmentationConfig
 
 MILLION = 1_000_000
@@ -22,12 +22,14 @@ class Usage:
         uncounted: how many of them came without a count of tokens.
         prompt_tokens: of all others.
         reply_tokens: of all others.
+        seconds: of all replies, as if one had come after the other.
     """
 
     replies: int = 0
     uncounted: int = 0
     prompt_tokens: int = 0
     reply_tokens: int = 0
+    seconds: float = 0.0
 
     def add(self, reply: Reply) -> None:
         """Count a reply, with the tokens of its tries that could not be used."""
@@ -35,6 +37,7 @@ class Usage:
         self.uncounted += reply.prompt_tokens is None or reply.reply_tokens is None
         self.prompt_tokens += reply.prompt_tokens or 0
         self.reply_tokens += reply.reply_tokens or 0
+        self.seconds += reply.seconds
 
     def cost(self, config: AugmentationConfig) -> float:
         """The price of all counted tokens, in the currency of `augmentation.price_in` and `price_out`."""
@@ -90,6 +93,7 @@ class AugmentationReport:
         found = dataclasses.asdict(self)
         for name, usage in (("this_run", self.this_run), ("all_runs", self.all_runs)):
             found[name]["cost"] = round(usage.cost(config), 6)
+            found[name]["seconds"] = round(usage.seconds, 3)
         for name in ("failed", "faults", "rejected"):
             found[name] = dict(getattr(self, name).most_common())
         return {**found, "seconds": round(self.seconds, 3)}

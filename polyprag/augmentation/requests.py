@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from polyprag.augmentation.author import Author, Kind, Reply, Request
-from polyprag.augmentation.cache import ReplyCache, request_key
+from polyprag.augmentation.author import Author, Kind, Request, request_key
 from polyprag.augmentation.parsing import ReplyError, parse_pairs, parse_rewrite
-from polyprag.augmentation.prompts import Message, Prompts
+from polyprag.augmentation.prompts import Prompts
 from polyprag.augmentation.report import AugmentationReport, Usage
+from polyprag.chat.prompts import Message
+from polyprag.chat.replies import Reply, ReplyCache
 from polyprag.config import AugmentationConfig, OnBadRow
 from polyprag.errors import DataError
 from polyprag.records import Augmentation, Passage, QAPair
@@ -94,7 +95,7 @@ class Requests:
                     raise failed_requests(report)
             else:
                 in_a_row = 0
-                self.cache.add(reply, request.passage, request.kind)
+                self.cache.add(reply, {"kind": request.kind.value, "passage": request.passage.content_hash})
             yield reply
 
     def written(self, passage: Passage, report: AugmentationReport) -> Augmentation:

@@ -1,27 +1,17 @@
-"""Augmentation by any OpenAI-compatible chat server: many requests at once, and patience with what goes wrong."""
+"""Augmentation by any OpenAI-compatible chat server."""
 
 from __future__ import annotations
 
-import math
-import threading
-import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
-from queue import SimpleQueue
 
-from polyprag.augmentation.author import Kind, Reply, Request, fault_of
-from polyprag.augmentation.chat_answers import Completion, TryError
-from polyprag.augmentation.chat_server import ChatServer
-from polyprag.augmentation.pace import Pace
+from polyprag.augmentation.author import Kind, Request, fault_of
+from polyprag.chat.answers import Completion
+from polyprag.chat.asker import Asker
+from polyprag.chat.replies import Reply
+from polyprag.chat.settings import ServerSettings
 from polyprag.config import AugmentationConfig
-from polyprag.errors import ModelError
 
-LONGEST_PAUSE = 300.0
-"""Seconds that a server may ask to wait; beyond that it is better to run again later."""
-PARTING_SECONDS = 1.0
-WARMER, MOST_WARMER = 0.1, 3
-"""What each unusable reply adds to the temperature of the next try, and how often."""
+SECTION = "augmentation."
 
 
 class ServerAuthor:
@@ -37,9 +27,7 @@ class ServerAuthor:
 
     def __init__(self, config: AugmentationConfig, schema: dict[str, object]) -> None:
         self.config, self.schema = config, schema
-        self.server = ChatServer(config)
-        self.pace = Pace(config.requests_per_minute)
-        self.answered_at = -math.inf
+        self.asker = Asker[Request](server_settings(config), self._schema_of, self._fault_of)
 
     @property
     def name(self) -> str:
@@ -53,159 +41,32 @@ class ServerAuthor:
             ConfigError: the server refuses all requests, because of the key, the model's name or the URL.
             ModelError: the server cannot be reached, is lost, or asks for too long a pause.
         """
-        waiting = iter(requests)
-        todo: SimpleQueue[Request | None] = SimpleQueue()
-        done: SimpleQueue[Reply | BaseException] = SimpleQueue()
-        threads: list[threading.Thread] = []
-        try:
-            self.server.probe()
-            for request in islice(waiting, self.config.concurrency):
-                threads.append(threading.Thread(target=self._work, args=(todo, done), daemon=True, name="author"))
-                threads[-1].start()
-                todo.put(request)
-            under_way = len(threads)
-            while under_way:
-                reply = done.get()
-                if isinstance(reply, BaseException):
-                    raise reply
-                yield reply
-                following = next(waiting, None)
-                todo.put(following)
-                under_way -= following is None
-        finally:
-            self.pace.end()
-            for _ in threads:
-                todo.put(None)
-            patience = time.monotonic() + PARTING_SECONDS  # for requests that are under way where this ends early
-            for thread in threads:
-                thread.join(max(0.0, patience - time.monotonic()))
-            self.server.close()
+        return self.asker.ask(requests)
 
-    def _work(self, todo: SimpleQueue[Request | None], done: SimpleQueue[Reply | BaseException]) -> None:
-        """What each thread does, until there is nothing more to do or the author's work has ended."""
-        while (request := todo.get()) is not None and not self.pace.ended.is_set():
-            try:
-                done.put(self._answer(request))
-            except BaseException as error:
-                done.put(error)
+    def _schema_of(self, request: Request) -> dict[str, object] | None:
+        return self.schema if request.kind is Kind.QA else None
 
-    def _answer(self, request: Request) -> Reply:
-        """Ask until there is a reply that can be used, or no try is left.
-
-        Raises:
-            ConfigError: the server refuses all requests.
-            ModelError: the server is lost, or asks for too long a pause.
-        """
-        tries = Tries(request.key)
-        while self.pace.take_turn():
-            try:
-                text = self._ask(request, tries)
-            except TryError as error:
-                tries.faults.append(error.reason)
-                # A server that has been answering others meanwhile is busy, not broken: the try does not count.
-                tries.counted += not (error.is_limited and self.answered_at > tries.failed_at)
-                tries.failed_at = time.monotonic()
-                if error.final or tries.counted > self.config.retries:
-                    self._check_alive(error, tries)
-                    return tries.given_up(error)
-                self._wait(error, tries)
-            else:
-                self.answered_at = time.monotonic()
-                return tries.succeeded(text)
-        return tries.given_up(TryError("ended"))
-
-    def _ask(self, request: Request, tries: Tries) -> str:
-        """Try once.
-
-        Returns:
-            A text that can be used.
-
-        Raises:
-            ConfigError: the server refuses all requests.
-            TryError: there is no such text.
-        """
-        temperature = self.config.temperature + WARMER * min(tries.unusable, MOST_WARMER)
-        schema = self.schema if request.kind is Kind.QA else None
-        completion = self.server.ask(request.messages, temperature, schema)
-        tries.count(completion)
+    def _fault_of(self, request: Request, completion: Completion) -> str:
+        """Why a reply cannot be used; of pairs that were cut off, those that are whole can."""
         fault = fault_of(request.kind, completion.text)
         if completion.is_cut and (fault or request.kind is Kind.REWRITE):
-            fault = "cut off at augmentation.max_tokens"
-        if fault:
-            tries.unusable += 1
-            raise TryError(fault, is_unusable=True)
-        return completion.text
-
-    def _wait(self, error: TryError, tries: Tries) -> None:
-        """Wait as long as the server asks, or twice as long after each failure; another sample needs no wait.
-
-        Raises:
-            ModelError: it asks for too long a pause.
-        """
-        if error.is_unusable:
-            return
-        if not error.wait:
-            return self.pace.back_off(len(tries.faults) - tries.unusable)
-        if error.wait > LONGEST_PAUSE:
-            raise ModelError(
-                f"augmentation.url={self.server.url}: the server asks to wait {error.wait:.0f} s ({error}); "
-                "run again later, finished replies are kept"
-            )
-        self.pace.pause(error.wait)
-
-    def _check_alive(self, error: TryError, tries: Tries) -> None:
-        """Tell a server that has gone from a request that it cannot answer.
-
-        Raises:
-            ModelError: there was no connection, and no request has been answered since this one was first sent.
-        """
-        if error.is_lost and self.answered_at < tries.started_at:
-            raise ModelError(
-                f"augmentation.url={self.server.url}: the server has gone ({error}); start it and run again, finished "
-                "replies are kept"
-            )
+            return f"cut off at {SECTION}max_tokens"
+        return fault
 
 
-@dataclass
-class Tries:
-    """The tries of one request so far.
-
-    Attributes:
-        key: the request's.
-        faults: a short reason for each try that failed.
-        counted: how many of these count.
-        unusable: how many replies there were that could not be used.
-        prompt_tokens: as `Reply` says.
-        reply_tokens: as `Reply` says.
-        started_at: by the monotonic clock.
-        failed_at: when the last try failed, likewise.
-    """
-
-    key: str
-    faults: list[str] = field(default_factory=list)
-    counted: int = 0
-    unusable: int = 0
-    prompt_tokens: int | None = None
-    reply_tokens: int | None = None
-    started_at: float = field(default_factory=time.monotonic)
-    failed_at: float = math.inf
-
-    def count(self, completion: Completion) -> None:
-        """Add the tokens of a reply, usable or not."""
-        if completion.prompt_tokens is not None:
-            self.prompt_tokens = (self.prompt_tokens or 0) + completion.prompt_tokens
-        if completion.reply_tokens is not None:
-            self.reply_tokens = (self.reply_tokens or 0) + completion.reply_tokens
-
-    def succeeded(self, text: str) -> Reply:
-        """The reply with a usable text."""
-        return self._reply(text, "")
-
-    def given_up(self, error: TryError) -> Reply:
-        """The reply without one."""
-        return self._reply("", str(error))
-
-    def _reply(self, text: str, failure: str) -> Reply:
-        seconds = time.monotonic() - self.started_at
-        faults = tuple(self.faults)
-        return Reply(self.key, text, self.prompt_tokens, self.reply_tokens, seconds, failure, faults)
+def server_settings(config: AugmentationConfig) -> ServerSettings:
+    """Which server writes augmentation, and how it is asked."""
+    return ServerSettings(
+        url=config.url,
+        model=config.model,
+        key_env=config.key_env,
+        structured=config.structured,
+        temperature=config.temperature,
+        max_tokens=config.max_tokens,
+        concurrency=config.concurrency,
+        requests_per_minute=config.requests_per_minute,
+        retries=config.retries,
+        timeout=config.timeout,
+        section=SECTION,
+        model_key=f"{SECTION}model",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import time
 from collections import Counter
@@ -16,12 +17,13 @@ from rich.progress import track
 
 from polyprag.augmentation.assembly import Written, augmentation_rows
 from polyprag.augmentation.author import Author
-from polyprag.augmentation.cache import ReplyCache
 from polyprag.augmentation.extractive import extract
 from polyprag.augmentation.prompts import Prompts, load_prompts
 from polyprag.augmentation.report import AugmentationReport, usage_line
 from polyprag.augmentation.requests import Requests, failed_requests
+from polyprag.chat.replies import ReplyCache
 from polyprag.config import AugmentBy, Config, OnBadRow
+from polyprag.config.sharding import Shard
 from polyprag.errors import ConfigError, Interrupted
 from polyprag.files import cache_folder, write_json, write_jsonl
 from polyprag.knowledge.augmentations import read_augmentation
@@ -39,7 +41,8 @@ def run_augmentation(
 ) -> AugmentationReport:
     """Augment all passages and write `augmentation.jsonl` and `augmentation_report.json`.
 
-    Replies that an earlier run got, finished or not, are not asked for again.
+    Replies that an earlier run got, finished or not, are not asked for again. A shard (`run.shard`) has its share of
+    the passages written about and leaves the replies in the cache; a call without one puts them together.
 
     Args:
         config: the whole configuration.
@@ -61,6 +64,7 @@ def run_augmentation(
     settings = config.augmentation
     if settings.by is AugmentBy.NONE:
         raise ConfigError("augmentation.by is none; set it to server, local, file or extractive")
+    knowledge, shard = _share(knowledge, config)
     report = AugmentationReport(_name(config), passages=len(knowledge.passages))
     requests = _requests(config, knowledge, report) if settings.by in ASKED else None
     if dry_run:
@@ -69,6 +73,9 @@ def run_augmentation(
     with stoppable("finished replies are kept; run again to go on"):
         if requests is not None:
             _ask_all(requests, config, report, console)
+        if shard.is_part:
+            print(f"shard {shard}: {report.passages:,} passages are written about; put all together without run.shard")
+            return report
         written = _written(config, knowledge, requests, report)
         asked = QuestionIndex((*knowledge.test, *knowledge.validation))
         write_jsonl(folder / AUGMENTATION, augmentation_rows(knowledge.passages, written, asked, settings, report))
@@ -99,6 +106,23 @@ def stoppable(kept: str) -> Iterator[None]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def _share(knowledge: Knowledge, config: Config) -> tuple[Knowledge, Shard]:
+    """The passages that this call has written about.
+
+    Raises:
+        ConfigError: the author has no cache by which shards could be put together.
+    """
+    shard = Shard.of(config.run.shard)
+    if not shard.is_part:
+        return knowledge, shard
+    if config.augmentation.by not in ASKED:
+        raise ConfigError(
+            f"run.shard is {shard}, but augmentation.by={config.augmentation.by} asks no model, so there is nothing to "
+            "share; leave it empty"
+        )
+    return dataclasses.replace(knowledge, passages=tuple(shard.own(knowledge.passages))), shard
 
 
 def _name(config: Config) -> str:

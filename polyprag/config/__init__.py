@@ -23,6 +23,7 @@ from polyprag.config.choices import (
     BENCHMARKS,
     DEFAULT_METHODS,
     AbstainTo,
+    AdapterPer,
     AugmentBy,
     Combine,
     Composition,
@@ -32,10 +33,12 @@ from polyprag.config.choices import (
     Fill,
     Granularity,
     Grounding,
+    KeySearch,
     Loss,
     MethodName,
     Normalisation,
     OnBadRow,
+    PromptStyle,
     Quantisation,
     Recipe,
     RetrievalBackend,
@@ -54,6 +57,7 @@ from polyprag.config.training import (
     RoutingConfig,
     TasksConfig,
     TrainingConfig,
+    TranslatorConfig,
     WarmUpConfig,
 )
 
@@ -61,6 +65,7 @@ __all__ = [
     "BENCHMARKS",
     "DEFAULT_METHODS",
     "AbstainTo",
+    "AdapterPer",
     "AnsweringConfig",
     "AugmentBy",
     "AugmentationConfig",
@@ -80,12 +85,14 @@ __all__ = [
     "FlareConfig",
     "Granularity",
     "Grounding",
+    "KeySearch",
     "LoggingConfig",
     "Loss",
     "MethodName",
     "Normalisation",
     "OnBadRow",
     "PragConfig",
+    "PromptStyle",
     "Quantisation",
     "Range",
     "Recipe",
@@ -100,6 +107,7 @@ __all__ = [
     "Structured",
     "TasksConfig",
     "TrainingConfig",
+    "TranslatorConfig",
     "WandbMode",
     "WarmUpConfig",
     "WorldConfig",
@@ -125,6 +133,7 @@ class Config:
     flare: FlareConfig = section(FlareConfig, "the baseline that looks ahead")
     dragin: DraginConfig = section(DraginConfig, "the baseline that retrieves where a word needs it")
     prag: PragConfig = section(PragConfig, "the one-to-one baseline")
+    translator: TranslatorConfig = section(TranslatorConfig, "DyPRAG's parameter translator")
     controls: ControlsConfig = section(ControlsConfig, "controls without routing")
     evaluation: EvaluationConfig = section(EvaluationConfig, "comparison and judgement")
     logging: LoggingConfig = section(LoggingConfig, "training curves")

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from polyprag.config.choices import (
     DEFAULT_METHODS,
     AbstainTo,
+    AdapterPer,
     Combine,
     Loss,
     MethodName,
+    OnBadRow,
+    PromptStyle,
     Recipe,
     RetrievalBackend,
     WandbMode,
@@ -25,6 +28,9 @@ class RunConfig:
     dir: str = key("", "folder of this run; empty means runs/ and the name of the config file")
     seed: int = key(0, "seed of everything random: initial weights, order of batches, Gumbel samples", SEED)
     threads: int = key(0, "CPU threads; 0 keeps torch's own choice", NOT_NEGATIVE)
+    shard: str = key(
+        "", "share of the questions, or of the passages to augment, that this call does, such as 0/4; empty: all"
+    )
 
 
 @dataclass
@@ -44,13 +50,23 @@ class RetrievalConfig:
 class AnsweringConfig:
     """From a question to an answer; shared by all methods."""
 
+    prompt: PromptStyle = key(
+        PromptStyle.DIRECT,
+        "direct: the answer at once; cot: a chain of thought after examples, for training and for all methods",
+    )
     passages: int = key(
         0, "retrieved passages per question; 0: chosen per method on validation questions", NOT_NEGATIVE
     )
     expand_index: bool = key(
         False, "search passages together with their rewrites and training questions (document expansion)"
     )
+    key_share: float = key(
+        0.01, "share of the passages whose keys a question is weighed against, where router.search is codes", SHARE
+    )
     combine: Combine = key(Combine.AUTO, "how passages' gates are combined; auto: chosen on validation questions")
+    combine_scale: float = key(
+        1.0, "factor on the strength of adapters and experts where prompts show passages as well", NOT_NEGATIVE
+    )
     abstain_below: float = key(
         0.0, "margin between the first two passages below which a routing is not trusted; 0 trusts all", SHARE
     )
@@ -58,10 +74,14 @@ class AnsweringConfig:
         AbstainTo.BASE, "what answers then: the base model alone, or standard_rag, without examples"
     )
     shots: int = key(
-        -1, "short-answer examples in the prompts of untrained methods; -1: chosen on validation questions", Range(-1)
+        -1,
+        "short-answer examples in the direct prompts of untrained methods; -1: chosen on validation questions",
+        Range(-1),
     )
-    max_new_tokens: int = key(20, "longest answer, in tokens", ONE_OR_MORE)
-    batch_size: int = key(16, "questions answered at once where a method allows it", ONE_OR_MORE)
+    max_new_tokens: int = key(
+        20, "longest answer, in tokens; 128 for chains of thought as in PRAG's paper, 64 at least", ONE_OR_MORE
+    )
+    batch_size: int = key(16, "answers in the making at once where a method allows it", ONE_OR_MORE)
 
 
 @dataclass
@@ -106,6 +126,12 @@ class PragConfig:
     recipe: Recipe = key(Recipe.PRAG, "prag: its five sequences; default: the pool's sequences")
     loss: Loss = key(Loss.ALL_TOKENS, "all_tokens as in the official code, or answers")
     targets: list[str] = key(["gate_proj", "up_proj", "down_proj"], "names of the linear layers that carry adapters")
+    per: AdapterPer = key(
+        AdapterPer.PASSAGE,
+        "passage: one adapter for all questions; question_passage: one for each question that retrieves the passage, "
+        "as in the official code",
+        in_repr=False,
+    )
     parallel: int = key(
         8,
         "adapters trained at once, each by its own steps; decides speed and memory, and rounding",
@@ -126,6 +152,22 @@ class EvaluationConfig:
         40, "validation questions on which choices left open are made; 0 takes defaults", NOT_NEGATIVE
     )
     question: str = key("", "the question that `evaluate.py inspect` looks into; `question=` for short")
+    judge: str = key(
+        "",
+        "language model that judges answers, by its name at an OpenAI-compatible server; empty: none",
+    )
+    judge_url: str = key("http://localhost:8000/v1", "base URL of that server")
+    judge_key_env: str = key("OPENAI_API_KEY", "environment variable that holds that server's key; may be unset")
+    judge_prompt: str = key("", "prompt file of your own for the judge; empty: the one that comes with polyprag")
+    judge_max_tokens: int = key(512, "the judge's longest reply, in tokens, thoughts included", ONE_OR_MORE)
+    judge_concurrency: int = key(8, "requests to the judge under way at once", ONE_OR_MORE)
+    judge_requests_per_minute: int = key(0, "most requests to the judge a minute; 0 means no limit", NOT_NEGATIVE)
+    judge_retries: int = key(6, "further tries of a verdict that fails or cannot be read, with back-off", NOT_NEGATIVE)
+    judge_timeout: float = key(120.0, "seconds that a verdict may take", POSITIVE)
+    judge_on_failure: OnBadRow = key(
+        OnBadRow.FAIL, "what an answer leads to that stays without a verdict after all tries; skip: it is left out"
+    )
+    judge_cache: str = key("", "folder where verdicts are kept for all runs; empty: beside the cached models")
 
 
 @dataclass

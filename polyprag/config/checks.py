@@ -13,11 +13,15 @@ from polyprag.config import (
     DataName,
     DataPart,
     Normalisation,
+    PromptStyle,
     RetrievalBackend,
 )
 from polyprag.config.keys import config_values, keys, shown
+from polyprag.config.sharding import Shard
 from polyprag.errors import ConfigError
 
+SHORTEST_CHAIN = 64
+"""Tokens below which most chains of thought end before their answer."""
 NEVER_EMPTY = (
     "base.model",
     "experts.targets",
@@ -27,6 +31,8 @@ NEVER_EMPTY = (
     "evaluation.methods",
     "logging.project",
 )
+STRATEGIES = ("auto", "ddp", "fsdp")
+"""How processes that train together share the base model: whole in each, or spread over them."""
 
 
 def validate(config: Config) -> None:
@@ -45,6 +51,9 @@ def validate(config: Config) -> None:
     _check_routing(config)
     _check_experts(config)
     _check_retrieval(config)
+    _check_judge(config)
+    _check_prompt(config)
+    _check_processes(config)
     if config.training.max_steps == 0:
         raise _refusal("training.max_steps", 0, "which trains nothing; use 1 or more, or -1 for no limit")
 
@@ -183,6 +192,49 @@ def _check_retrieval(config: Config) -> None:
             raise _refusal("retrieval.index", asked.index, reason)
     if asked.backend is RetrievalBackend.DENSE and not asked.encoder:
         raise _refusal("retrieval.encoder", "", f"which is empty; give {keys()['retrieval.encoder'].help}")
+
+
+def _check_prompt(config: Config) -> None:
+    asked = config.answering
+    if asked.prompt is PromptStyle.DIRECT:
+        return
+    if asked.max_new_tokens < SHORTEST_CHAIN:
+        reason = (
+            f"but answering.prompt is {asked.prompt}, which thinks before it answers; use 128 as in PRAG's paper, or "
+            f"{SHORTEST_CHAIN} at least"
+        )
+        raise _refusal("answering.max_new_tokens", asked.max_new_tokens, reason)
+    if asked.shots >= 0:
+        reason = f"but answering.prompt is {asked.prompt}, whose examples are in all prompts; leave it at -1"
+        raise _refusal("answering.shots", asked.shots, reason)
+
+
+def _check_judge(config: Config) -> None:
+    asked = config.evaluation
+    if asked.judge and (reason := _url_fault(asked.judge_url)):
+        raise _refusal("evaluation.judge_url", asked.judge_url, f"{reason}; use for example http://localhost:8000/v1")
+
+
+def _check_processes(config: Config) -> None:
+    Shard.of(config.run.shard)
+    training, router = config.training, config.router
+    name, strategy = "training.strategy", training.strategy
+    if strategy.startswith("deepspeed"):
+        reason = (
+            "which could shard the small experts alone, and not step sparse task rows; use ddp, or fsdp if the base"
+        )
+        raise _refusal(name, strategy, f"{reason} model is too large for a device")
+    if strategy not in STRATEGIES:
+        raise _refusal(name, strategy, f"but must be {', '.join(STRATEGIES[:-1])} or {STRATEGIES[-1]}")
+    if strategy != "fsdp":
+        return
+    if training.devices * training.nodes == 1:
+        raise _refusal(name, strategy, "but one process trains, so there is nobody to share with; set training.devices")
+    if router.after_pool and not router.encoder and (router.layers or router.lm_steps):
+        reason = (
+            "so router.layers and router.lm_steps find no whole base model; set both to 0, or router.after_pool=false"
+        )
+        raise _refusal(name, strategy, reason)
 
 
 def _refusal(name: str, value: object, reason: str) -> ConfigError:

@@ -76,6 +76,14 @@ class Grounding(StrEnum):
     OFF = "off"
 
 
+class KeySearch(StrEnum):
+    """How a question finds the passage keys that it attends to."""
+
+    AUTO = "auto"
+    EXACT = "exact"
+    CODES = "codes"
+
+
 class RetrievalBackend(StrEnum):
     """What finds passages."""
 
@@ -135,6 +143,20 @@ class Loss(StrEnum):
     ALL_TOKENS = "all_tokens"
 
 
+class PromptStyle(StrEnum):
+    """How prompts ask, and so what is trained to follow them."""
+
+    DIRECT = "direct"
+    COT = "cot"
+
+
+class AdapterPer(StrEnum):
+    """What has a one-to-one adapter of its own."""
+
+    PASSAGE = "passage"
+    QUESTION_PASSAGE = "question_passage"
+
+
 class Combine(StrEnum):
     """How the gates of several retrieved passages become one set of gates."""
 
@@ -152,8 +174,14 @@ class MethodName(StrEnum):
     DA_RAG = "da_rag"
     FLARE = "flare"
     DRAGIN = "dragin"
+    STANDARD_RAG_FORMAT = "standard_rag_format"
+    DA_RAG_FORMAT = "da_rag_format"
+    FLARE_FORMAT = "flare_format"
+    DRAGIN_FORMAT = "dragin_format"
     PRAG = "prag"
     PRAG_COMBINE = "prag_combine"
+    DYPRAG = "dyprag"
+    DYPRAG_COMBINE = "dyprag_combine"
     POLY_PRAG = "poly_prag"
     POLY_PRAG_COMBINE = "poly_prag_combine"
     POLY_PRAG_QUERY = "poly_prag_query"

@@ -42,7 +42,7 @@ def key(default: Any, help: str, allowed: Range | None = None, *, in_repr: bool 
     """A configuration key: its default, the sentence that explains it in YAML and docs, and a number's range.
 
     What a section's settings made is recognised again by the section's `repr`; a key that decides only how fast it was
-    made stays out of that.
+    made stays out of that, and so does a later key that is accounted for where it is not at its default.
     """
     metadata = {"help": help, "allowed": allowed}
     if isinstance(default, list):

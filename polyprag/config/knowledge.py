@@ -83,6 +83,10 @@ class DataConfig:
     train_qas: int = key(
         3, "pairs of each passage that are trained on, where passages carry their own pairs", NOT_NEGATIVE
     )
+    max_pairs: int = key(
+        0, "train on the first so many pairs of each passage, whoever wrote them; 0 means all", NOT_NEGATIVE
+    )
+    max_rewrites: int = key(-1, "train on the first so many rewrites of each passage; -1 means all", Range(-1))
     skip_passages: int = key(0, "passages to leave out at the beginning of the corpus (jsonl only)", NOT_NEGATIVE)
     max_passages: int = key(0, "use only the first passages of the corpus; 0 means all", NOT_NEGATIVE)
     per_type: int = key(

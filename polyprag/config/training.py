@@ -9,6 +9,7 @@ from polyprag.config.choices import (
     Composition,
     Dtype,
     Granularity,
+    KeySearch,
     Loss,
     Normalisation,
     Quantisation,
@@ -26,6 +27,11 @@ class BaseConfig:
     quantisation: Quantisation = key(Quantisation.NF4, "nf4 (4-bit, bitsandbytes) or none")
     dtype: Dtype = key(Dtype.BFLOAT16, "number type of computation: bfloat16, float16 or float32")
     revision: str = key("", "revision of a hub model; empty means its default")
+    unpacked: bool = key(
+        False,
+        "hold nf4 weights unpacked, in dtype: the same numbers, faster on a CPU, in four times the memory",
+        in_repr=False,
+    )
 
 
 @dataclass
@@ -118,8 +124,11 @@ class TrainingConfig:
         5.0, "minutes between checkpoints; one is also written at the end, and on SIGINT or SIGTERM", POSITIVE
     )
     accelerator: str = key("auto", "Lightning accelerator: auto, cpu, gpu")
-    devices: int = key(1, "devices that train together", ONE_OR_MORE)
-    strategy: str = key("auto", "Lightning strategy: auto, ddp, ...")
+    devices: int = key(1, "devices of a machine that train together, each with a process of its own", ONE_OR_MORE)
+    nodes: int = key(1, "machines that train together; srun or torchrun starts the processes then", ONE_OR_MORE)
+    strategy: str = key(
+        "auto", "auto or ddp: every process holds the base model; fsdp: its blocks are spread over the processes"
+    )
 
 
 @dataclass
@@ -142,12 +151,54 @@ class RouterConfig:
     identity: float = key(0.1, "weight of the projection's squared distance from the identity", NOT_NEGATIVE)
     sentences: bool = key(True, "also learn from the sentences of passages and rewrites, as if they were questions")
     hidden: int = key(512, "hidden units of the mlp", ONE_OR_MORE)
+    search: KeySearch = key(
+        KeySearch.AUTO,
+        "how a question finds the passage keys that it attends to; exact: among all; codes: among those whose signs "
+        "are nearest; auto: codes from 50,000 passages on",
+    )
     lm_steps: int = key(0, "steps of fine-tuning through the language-model loss, with the pool frozen", NOT_NEGATIVE)
     lm_batch_size: int = key(16, "training questions of such a step", ONE_OR_MORE)
     lm_learning_rate: float = key(3e-4, "learning rate of everything in these steps", POSITIVE)
     validate_every: int = key(25, "steps between looks at held-back questions; the best state is kept", ONE_OR_MORE)
     held_back: float = key(
         0.1, "share of training questions held back where no validation question names its passage", SHARE
+    )
+
+
+@dataclass
+class TranslatorConfig:
+    """DyPRAG's parameter translator: from a passage's hidden state to its adapter, trained on outside adapters."""
+
+    passages: int = key(
+        200,
+        "most outside passages whose adapters (prag.*) it learns from; of a benchmark, questions; the official code "
+        "takes three passages for each of 200 questions a sub-set",
+        ONE_OR_MORE,
+    )
+    hidden: int = key(32, "hidden units of each of its networks; 32 in the official code", ONE_OR_MORE)
+    init: float = key(1e-7, "standard deviation of its first weights; 1e-7 in the official code", POSITIVE)
+    scale: float = key(
+        0.0,
+        "factor on a translated update; 0: alpha / rank, as PRAG's adapters have; 1 in the official code",
+        NOT_NEGATIVE,
+    )
+    epochs: int = key(1, "passes over the outside passages; 1 in the official code", ONE_OR_MORE)
+    batch_size: int = key(1, "passages of a step; 1 in the official code", ONE_OR_MORE)
+    sequences: int = key(
+        1,
+        "sequences of a passage (prag.recipe) in a step, the first ones; 0: all; 1 in the official code",
+        NOT_NEGATIVE,
+    )
+    learning_rate: float = key(1e-5, "learning rate; 1e-5 in the official code", POSITIVE)
+    mse: float = key(
+        100.0, "weight of the squared distance from PRAG's weights; 100 in the official code", NOT_NEGATIVE
+    )
+    kl: float = key(
+        0.01, "weight of the divergence from the answers under PRAG's weights; 0.01 in the official code", NOT_NEGATIVE
+    )
+    composition: Composition = key(
+        Composition.SUM,
+        "sum: passages' updates add up, as in PRAG; factor: (mean B)(mean A), as in the official code",
     )
 
 

@@ -37,6 +37,10 @@ class Answer:
         confidence: of the routing, by the names of `Confidence`; None for methods without one.
         retrievals: times that the index was searched for the question; None in lines that do not tell.
         generated_tokens: all tokens generated, those discarded as well; None in lines that do not tell.
+        first_token_seconds: from the beginning of its batch to the first generated token, see `Answered`; None in lines
+            that do not tell.
+        peak_memory_bytes: the most memory in use while its batch was answered, see `polyprag.evaluation.memory`; None
+            where that is not known.
     """
 
     method: str
@@ -56,6 +60,8 @@ class Answer:
     confidence: Confidence | None = None
     retrievals: int | None = None
     generated_tokens: int | None = None
+    first_token_seconds: float | None = None
+    peak_memory_bytes: int | None = None
 
     @property
     def total_seconds(self) -> float:
@@ -104,6 +110,8 @@ def answer_from_json(line: str, where: str) -> Answer:
         confidence=_confidence({"confidence": None, **row}, where),
         retrievals=_take({"retrievals": None, **row}, "retrievals", _MAYBE_COUNT, where),
         generated_tokens=_take({"generated_tokens": None, **row}, "generated_tokens", _MAYBE_COUNT, where),
+        first_token_seconds=_take({"first_token_seconds": None, **row}, "first_token_seconds", _MAYBE_AMOUNT, where),
+        peak_memory_bytes=_take({"peak_memory_bytes": None, **row}, "peak_memory_bytes", _MAYBE_COUNT, where),
     )
 
 
@@ -164,6 +172,7 @@ _OBJECT = _Kind(lambda value: isinstance(value, dict), "an object")
 _COUNT = _Kind(_is_count, "a whole number from 0")
 _MAYBE_COUNT = _Kind(lambda value: value is None or _is_count(value), "a whole number from 0 or null")
 _AMOUNT = _Kind(lambda value: _is_number(value) and value >= 0, "a number from 0")
+_MAYBE_AMOUNT = _Kind(lambda value: value is None or _AMOUNT.accepts(value), "a number from 0 or null")
 _SCORE = _Kind(lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1")
 _EXPERTS = _Kind(_is_list_of(_is_expert), "a list of [expert, weight]")
 

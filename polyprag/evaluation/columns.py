@@ -6,7 +6,7 @@ Shape suffixes: N questions, T trainings (seeds).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,10 @@ from polyprag.evaluation.recorded import EvaluatedRun
 from polyprag.evaluation.results import MethodResult
 from polyprag.evaluation.statistics import Values
 
-FREE_KEYS = ("run.", "logging.", "evaluation.methods", "evaluation.dir", "evaluation.question", "evaluation.bootstrap")
+FREE_KEYS = (
+    *("run.", "logging.", "evaluation.methods", "evaluation.dir", "evaluation.question", "evaluation.bootstrap"),
+    "evaluation.judge",
+)
 """Keys in which trainings may differ and still be the same but for their seed."""
 
 
@@ -74,12 +77,14 @@ class Column:
 def pool_seeds(runs: Iterable[EvaluatedRun]) -> tuple[list[Column], list[str]]:
     """Put runs that differ only in `run.seed` into one column each, and say which could not be for equal seeds.
 
-    Runs whose results do not tell their configuration, as those of earlier versions, stay by themselves.
+    Runs whose results do not tell their configuration, as those of earlier versions, stay by themselves, which a note
+    says.
     """
+    runs = list(runs)
     groups: dict[Any, list[EvaluatedRun]] = {}
     for run in runs:
         groups.setdefault(_but_for_seed(run), []).append(run)
-    columns, notes = [], []
+    columns, notes = [], _untold(runs)
     for group in groups.values():
         seeds = {run.results["run"]["seed"] for run in group if len(group) > 1}
         if len(group) == len(seeds):
@@ -90,6 +95,17 @@ def pool_seeds(runs: Iterable[EvaluatedRun]) -> tuple[list[Column], list[str]]:
             names = ", ".join(run.label for run in group)
             notes.append(f"{names}: same configuration, and some have the same seed; not taken together")
     return columns, notes
+
+
+def _untold(runs: Sequence[EvaluatedRun]) -> list[str]:
+    """A line on the runs whose results do not tell their configuration, where that matters."""
+    untold = [run.label for run in runs if "config" not in run.results["run"]]
+    if not untold or len(runs) == 1:
+        return []
+    return [
+        f"{', '.join(untold)}: evaluated by an earlier version, whose results do not tell the configuration, so that "
+        "runs which differ only in their seed are not taken together; evaluate again, which answers nothing anew"
+    ]
 
 
 def f1_of(runs: Iterable[EvaluatedRun], method: str, ids: Iterable[str]) -> Values:

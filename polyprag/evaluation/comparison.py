@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import NotRequired, TypedDict
+from typing import NotRequired, TypedDict, cast
 
 import numpy as np
 
 from polyprag.evaluation.columns import Column, f1_of, pool_seeds
+from polyprag.evaluation.cost import Cost, break_evens
 from polyprag.evaluation.differences import Contrast, Difference, adjusted, contrast
 from polyprag.evaluation.papers_mean import PapersMean, papers_means
 from polyprag.evaluation.recorded import EvaluatedRun
@@ -21,7 +22,12 @@ from polyprag.evaluation.statistics import seeds_bootstrap_ci, seeds_difference
 
 
 class Score(TypedDict):
-    """What a method achieved and cost in a column: means over its runs, with the 95 % interval of F1."""
+    """What a method achieved and cost in a column: means over its runs, with the 95 % interval of F1.
+
+    The interval is over questions, and where there are several seeds over seeds and questions. `f1_seeds` is F1 by seed
+    and `f1_sd` their standard deviation. Costs are named and there as in `MethodResult`; break-evens are those of the
+    means.
+    """
 
     seeds: int
     n: int
@@ -30,8 +36,26 @@ class Score(TypedDict):
     em: float
     contains: float
     macro_f1: NotRequired[float]
+    f1_seeds: NotRequired[list[float]]
+    f1_sd: NotRequired[float]
     seconds_per_question: float
     bytes_per_passage: float
+    seconds_to_first_token: NotRequired[float]
+    tokens_in: NotRequired[float]
+    tokens_out: NotRequired[float]
+    retrievals: NotRequired[float]
+    peak_memory_bytes: NotRequired[float]
+    offline_seconds_per_passage: NotRequired[float]
+    break_even: NotRequired[float | None]
+    break_even_prag: NotRequired[float | None]
+    judge: NotRequired[float]
+
+
+COSTS = (
+    *("seconds_to_first_token", "tokens_in", "tokens_out", "retrievals", "peak_memory_bytes"),
+    *("offline_seconds_per_passage", "judge"),
+)
+"""What a score has if all results behind it tell."""
 
 
 class RunDifference(Contrast):
@@ -75,12 +99,24 @@ def compare(runs: Sequence[EvaluatedRun], resamples: int, seed: int) -> Comparis
     papers, left_out = papers_means(columns, resamples, seed)
     return Comparison(
         columns=tuple(columns),
-        scores=tuple({name: _score(column, name, resamples, seed) for name in column.methods} for column in columns),
+        scores=tuple(_scores(column, resamples, seed) for column in columns),
         between=_between(columns, resamples, seed),
         within={column.label: _within(column, resamples, seed) for column in columns if len(column.runs) > 1},
         papers=papers,
-        notes=[*notes, *_question_notes(columns), *_missing_notes(columns), *left_out],
+        notes=[*notes, *_question_notes(columns), *_missing_notes(columns), *_judge_notes(columns), *left_out],
     )
+
+
+def _scores(column: Column, resamples: int, seed: int) -> dict[str, Score]:
+    scores = {name: _score(column, name, resamples, seed) for name in column.methods}
+    costs = {
+        name: Cost(score["offline_seconds_per_passage"], score["seconds_per_question"])
+        for name, score in scores.items()
+        if "offline_seconds_per_passage" in score
+    }
+    for name, found in break_evens(costs).items():
+        scores[name].update(cast(Score, found))
+    return scores
 
 
 def _score(column: Column, method: str, resamples: int, seed: int) -> Score:
@@ -98,6 +134,13 @@ def _score(column: Column, method: str, resamples: int, seed: int) -> Score:
         seconds_per_question=_mean(result["seconds_per_question"]["total"] for result in results),
         bytes_per_passage=_mean(result["bytes_per_passage"] for result in results),
     )
+    if len(results) > 1:
+        score["f1_seeds"] = [result["f1"] for result in results]
+        score["f1_sd"] = float(np.std(score["f1_seeds"], ddof=1))
+    for figure in COSTS:
+        told = [cast(dict[str, float], result)[figure] for result in results if figure in result]
+        if len(told) == len(results):
+            score.update(cast(Score, {figure: _mean(told)}))
     types = [result["by_type"] for result in results if result.get("by_type")]
     if types:
         score["macro_f1"] = _mean(map(macro_f1, types))
@@ -150,6 +193,19 @@ def _missing_notes(columns: Sequence[Column]) -> list[str]:
         for method in column.methods
         if len(column.having(method)) < len(column.runs)
     ]
+
+
+def _judge_notes(columns: Sequence[Column]) -> list[str]:
+    """A line on the judges, where there were several."""
+    judges: dict[str, list[str]] = {}
+    for column in columns:
+        for result in (result for method in column.methods for result in column.results(method)):
+            if "judge_by" in result:
+                judges.setdefault(result["judge_by"], []).append(column.label)
+    if len(judges) < 2:
+        return []
+    said = "; ".join(f"{judge} in {', '.join(dict.fromkeys(labels))}" for judge, labels in judges.items())
+    return [f"different judges, whose shares are not to be compared: {said}"]
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rich.console import Console
 from rich.text import Text
@@ -16,21 +16,21 @@ from polyprag.config.loading import load_config, to_yaml
 from polyprag.errors import ConfigError
 from polyprag.evaluation.columns import Column
 from polyprag.evaluation.comparison import Comparison, Score, compare
+from polyprag.evaluation.cost_report import CostColumns
 from polyprag.evaluation.grids import (
     NONE,
     Grid,
-    Row,
     csv_text,
     fitting,
     format_bytes,
     format_interval,
     format_score,
-    format_seconds,
     grid_markdown,
     grid_table,
     grids_latex,
     print_tables,
 )
+from polyprag.evaluation.page.comparison_page import write_comparison_page
 from polyprag.evaluation.papers_mean import PAPERS_HEAD
 from polyprag.evaluation.recorded import EvaluatedRun, find_evaluations, read_runs
 from polyprag.evaluation.report import CONTRAST_HEAD, contrast_cells, holm_note, split_controls
@@ -41,7 +41,13 @@ FOLDER, FILE = "runs/comparison", "comparison"
 KEYS = ("run.dir", "evaluation.methods", "evaluation.bootstrap", "evaluation.seed")
 """Keys that mean something here."""
 SCHEMA = 1
-_FIGURES = ("seeds", "n", "f1", "em", "contains", "macro_f1", "seconds_per_question", "bytes_per_passage")
+_FIGURES = (
+    *("seeds", "n", "f1", "f1_sd", "em", "contains", "judge", "macro_f1", "seconds_per_question", "bytes_per_passage"),
+    *("seconds_to_first_token", "tokens_in", "tokens_out", "retrievals", "peak_memory_bytes"),
+    *("offline_seconds_per_passage", "break_even", "break_even_prag"),
+)
+
+_EXTRAS = {"f1_sd": "SD over\nseeds", "judge": "judge"}
 
 
 def compare_runs(call: Call) -> None:
@@ -74,15 +80,16 @@ def compare_runs(call: Call) -> None:
         console.print(Text(printable(f"note: {note}")))
     folder = Path(config.run.dir or FOLDER)
     write_comparison(found, folder)
-    print(f"these tables, also in LaTeX, and all numbers: {folder}")
+    print(f"these tables, also in LaTeX and as a page, and all numbers: {folder}")
 
 
 def write_comparison(found: Comparison, folder: Path) -> None:
-    """Write a comparison as Markdown, LaTeX, CSV and JSON."""
+    """Write a comparison as Markdown, LaTeX, CSV, JSON, and as a page for a browser."""
     write_text(folder / f"{FILE}.md", to_markdown(found))
     write_text(folder / f"{FILE}.tex", grids_latex(grids(found)))
     write_text(folder / f"{FILE}.csv", to_csv(found))
     write_json(folder / f"{FILE}.json", to_json(found))
+    write_comparison_page(to_json(found), folder)
 
 
 def to_markdown(found: Comparison) -> str:
@@ -137,6 +144,7 @@ def grids(found: Comparison) -> list[Grid]:
         _runs_grid(found),
         *_f1_grids(found),
         _scores_grid(found),
+        _costs_grid(found),
         *_papers_grids(found),
         *_between_grids(found),
         *_within_grids(found),
@@ -175,24 +183,48 @@ def _f1_grids(found: Comparison) -> list[Grid]:
 
 
 def _scores_grid(found: Comparison) -> Grid:
+    """Scores of methods in runs; the spread over seeds and a judge's share where there are any."""
+    scored = _scored(found)
+    extras = {name: head for name, head in _EXTRAS.items() if any(name in score for *_, score in scored)}
     rows = [
-        _score_row(method, column, scores[method])
+        (
+            *(method, column.label, str(score["n"])),
+            *(format_score(score["f1"]), format_interval(score["f1_ci95"])),
+            *(format_score(score["em"]), format_score(score["contains"])),
+            *(format_score(cast(dict[str, float], score)[name]) if name in score else NONE for name in extras),
+        )
+        for method, column, score in scored
+    ]
+    head = ("method", "run", "n", "F1", "95 %\ninterval", "EM", "contains", *extras.values())
+    note = "SD: standard deviation of F1 over seeds; intervals cover other seeds and other questions."
+    return Grid(
+        "Scores by method and run", head, *split_controls(rows), names=2, note=note if "f1_sd" in extras else ""
+    )
+
+
+def _costs_grid(found: Comparison) -> Grid:
+    scored = _scored(found)
+    columns = CostColumns([score for *_, score in scored])
+    rows = [
+        (
+            *(method, column.label),
+            *columns.cells(score["seconds_per_question"], score),
+            format_bytes(score["bytes_per_passage"]),
+        )
+        for method, column, score in scored
+    ]
+    head = ("method", "run", *columns.head, "bytes/passage")
+    return Grid("Costs by method and run", head, *split_controls(rows), names=2, note=columns.note)
+
+
+def _scored(found: Comparison) -> list[tuple[str, Column, Score]]:
+    """All scores, method by method."""
+    return [
+        (method, column, scores[method])
         for method in _methods(found)
         for column, scores in zip(found.columns, found.scores, strict=True)
         if method in scores
     ]
-    costs = ("EM", "contains", "seconds/question", "bytes/passage")
-    head = ("method", "run", "n", "F1", "95 %\ninterval", *costs)
-    return Grid("Scores and costs by method and run", head, *split_controls(rows), names=2)
-
-
-def _score_row(method: str, column: Column, score: Score) -> Row:
-    return (
-        *(method, column.label, str(score["n"])),
-        *(format_score(score["f1"]), format_interval(score["f1_ci95"])),
-        *(format_score(score["em"]), format_score(score["contains"])),
-        *(format_seconds(score["seconds_per_question"]), format_bytes(score["bytes_per_passage"])),
-    )
 
 
 def _papers_grids(found: Comparison) -> Iterator[Grid]:

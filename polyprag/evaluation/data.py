@@ -2,31 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from polyprag.knowledge.card_report import write_card
+from polyprag.augmentation.stage import REPORT
+from polyprag.files import sha256_of
+from polyprag.knowledge.card_report import CARD_JSON, CARD_MARKDOWN, write_card
 from polyprag.knowledge.data_card import reasons
 from polyprag.methods.workbench import Workbench
+from polyprag.passages import facts_of
+from polyprag.records import Passage, Question
 from polyprag.retrieval.recall import recall_at
+from polyprag.runs import AUGMENTATION
 from polyprag.training.run_card import card_of_run
 
 RECALL_AT = (1, 3, 5, 10)
 """Numbers of retrieved passages for which recall is told."""
+LARGE_CORPUS = 100_000
+"""Passages from which the hash of a corpus, which a store knows, stands for it, so that it need not be read."""
+MEASURED = ("card", "recall", "measured_on")
+"""What is measured, as results call it."""
 
 
-def measure_data(bench: Workbench, folder: Path) -> dict[str, Any]:
-    """Measure what an evaluation is on, and write its data card.
+def data_sha(test: Sequence[Question], passages: Sequence[Passage]) -> str:
+    """What tells the data of an evaluation from others: sha256 (hex) over test questions and passages."""
+    corpus: object = tuple(passages) if len(passages) < LARGE_CORPUS else facts_of(passages).sha256
+    return hashlib.sha256(repr((tuple(test), corpus)).encode()).hexdigest()
+
+
+def measure_data(bench: Workbench, folder: Path, earlier: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Measure what an evaluation is on, and write its data card, unless both are known.
 
     Args:
         bench: corpus, questions, retriever and tokenizer.
         folder: the evaluation's folder.
+        earlier: what earlier results say of their data, which is taken over if it was measured on the same.
 
     Returns:
-        `card`, the numbers of the data card, and, if gold passages of test questions are known, `recall`: the mean
-        share of gold passages among the first k, `at` each k of `RECALL_AT`, and the number of `questions`.
+        `card`, the numbers of the data card, `measured_on`, a hash of what they depend on, and, if gold passages of
+        test questions are known, `recall`: the mean share of gold passages among the first k, `at` each k of
+        `RECALL_AT`, and the number of `questions`.
     """
+    measured_on = _measured_on(bench)
+    known = {key: value for key, value in (earlier or {}).items() if key in MEASURED}
+    if (
+        known.get("measured_on") == measured_on
+        and "card" in known
+        and all((folder / name).exists() for name in (CARD_JSON, CARD_MARKDOWN))
+    ):
+        return known
     asked = [question for question in bench.knowledge.test if question.passage_ids]
     recall: dict[int, float] = {}
     if asked:
@@ -35,10 +62,24 @@ def measure_data(bench: Workbench, folder: Path) -> dict[str, Any]:
         recall = recall_at(ranked, [question.passage_ids for question in asked], RECALL_AT)
     card = card_of_run(bench.config, bench.folder, bench.knowledge, bench.base.tokenizer, recall)
     write_card(card, folder)
-    measured: dict[str, Any] = {"card": card.summary()}
+    measured: dict[str, Any] = {"card": card.summary(), "measured_on": measured_on}
     if recall:
         measured["recall"] = {"questions": len(asked), "at": card.recall}
     return measured
+
+
+def _measured_on(bench: Workbench) -> str:
+    """A hash of corpus, questions, augmentation, and of what retrieves and counts tokens."""
+    config, knowledge = bench.config, bench.knowledge
+    retrieval = dataclasses.replace(config.retrieval, url="")
+    parts = (config.data, retrieval, config.base.model, config.answering.expand_index, knowledge.counts)
+    known = hashlib.sha256(repr(parts).encode())
+    own = (bench.folder / name for name in (AUGMENTATION, REPORT))
+    known.update(repr([sha256_of(path) for path in own if path.is_file()]).encode())
+    known.update(facts_of(knowledge.passages).sha256.encode())
+    for record in (*knowledge.test, *knowledge.validation, *knowledge.augmentations.values()):
+        known.update(repr(record).encode())
+    return known.hexdigest()
 
 
 def data_lines(data: Mapping[str, Any]) -> list[str]:

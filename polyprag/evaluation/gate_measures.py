@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from polyprag.experts.routing import EPSILON
+from polyprag.experts.routing import EPSILON, RowGates, blocks_of
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,10 @@ def decided_groups(gates_GK: Tensor, names: Sequence[str], count: int) -> tuple[
     return tuple(group for group in groups if group.share > 0)
 
 
-def nearest_rows(gates_GK: Tensor, gates_NGK: Tensor, count: int) -> list[tuple[int, float]]:
+def nearest_rows(gates_GK: Tensor, gates_NGK: RowGates | Tensor, count: int) -> list[tuple[int, float]]:
     """The passages whose gates have the largest cosine with the given ones, over all groups, and that cosine.
+
+    It goes through all rows, a block at a time.
 
     Args:
         gates_GK: some gates; without any above 0 there is no nearest row.
@@ -79,7 +82,8 @@ def nearest_rows(gates_GK: Tensor, gates_NGK: Tensor, count: int) -> list[tuple[
     """
     if not gates_GK.any():
         return []
-    own_X, rows_NX = gates_GK.flatten(), gates_NGK.flatten(1)
-    cosines_N = (rows_NX @ own_X) / (rows_NX.norm(dim=-1) * own_X.norm()).clamp_min(EPSILON)
+    own_X = gates_GK.flatten()
+    parts = (gates_NGK[block].flatten(1).to(own_X) for block in blocks_of(len(gates_NGK)))
+    cosines_N = torch.cat([(rows @ own_X) / (rows.norm(dim=-1) * own_X.norm()).clamp_min(EPSILON) for rows in parts])
     best = cosines_N.argsort(descending=True, stable=True)[:count].tolist()
     return [(position, float(cosines_N[position])) for position in best]

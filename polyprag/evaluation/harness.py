@@ -6,29 +6,28 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
-from itertools import combinations
 from typing import Any, cast
 
 from rich.console import Console
 from rich.progress import track
 
-from polyprag.cli import environment
 from polyprag.config import MethodName
-from polyprag.config.keys import config_values
+from polyprag.config.keys import config_values, keys
+from polyprag.config.sharding import WHOLE, Shard
 from polyprag.errors import DataError
+from polyprag.evaluation.about import about_data, about_run
 from polyprag.evaluation.answers import Answer, answer_from_json, answer_to_json
-from polyprag.evaluation.data import measure_data
-from polyprag.evaluation.differences import differences
+from polyprag.evaluation.cost import offline_seconds
+from polyprag.evaluation.data import MEASURED, data_sha, measure_data
+from polyprag.evaluation.judge import Judge
+from polyprag.evaluation.memory import peak_memory
 from polyprag.evaluation.report import to_csv, to_latex, to_markdown
-from polyprag.evaluation.results import (
-    MethodResult,
-    Results,
-    merge_results,
-    summarise,
-    without_methods,
-)
-from polyprag.files import append_jsonl, read_jsonl_tolerant, write_json, write_text
-from polyprag.knowledge.selection import count_types, stratified_sample
+from polyprag.evaluation.results import MethodResult, Results, without_methods
+from polyprag.evaluation.shards import TRIALS, Ledger, Unfinished, trial
+from polyprag.evaluation.summary import summarise
+from polyprag.evaluation.tally import Tally, judge_answers
+from polyprag.files import write_json, write_text
+from polyprag.knowledge.selection import stratified_sample
 from polyprag.methods.catalogue import build_method
 from polyprag.methods.method import Method
 from polyprag.methods.poly_prag import needs_router
@@ -37,13 +36,17 @@ from polyprag.metrics import score
 from polyprag.records import Question
 from polyprag.router_store import router_digest
 
-ANSWERS, CHOICES, RESULTS = "answers.jsonl", "choices.json", "results.json"
+ANSWERS, CHOICES, RESULTS, VERDICTS = "answers.jsonl", "choices.json", "results.json", "verdicts.jsonl"
 TABLE, TABLE_CSV, TABLE_TEX = "table.md", "table.csv", "table.tex"
 SHARED_KEYS = (
     *("base.", "answering.max_new_tokens", "answering.expand_index"),
     *("retrieval.backend", "retrieval.titles", "retrieval.encoder"),
 )
 """Configuration on which every method's answers depend."""
+LATER_KEYS = ("answering.prompt",)
+"""More of it, which counts where it is not at its default, so that earlier answers are still recognised."""
+BATCHES_AT_ONCE = 4
+"""Batches that a method is given together, so that rows whose answers end early have other questions to take up."""
 
 
 class Harness:
@@ -52,20 +55,21 @@ class Harness:
     Args:
         bench: what the methods share.
         console: where progress goes.
+        shard: which questions are answered here; the others have been, or will be, elsewhere.
 
     Raises:
         DataError: there is no test question.
     """
 
-    def __init__(self, bench: Workbench, console: Console) -> None:
-        self.bench, self.console = bench, console
+    def __init__(self, bench: Workbench, console: Console, shard: Shard = WHOLE) -> None:
+        self.bench, self.console, self.shard = bench, console, shard
         self.config = bench.config
         self.folder = bench.folder / self.config.evaluation.dir
+        self.ledger = Ledger(self.folder, shard)
         self.test = bench.knowledge.test
         if not self.test:
             raise DataError("there are no test questions; set data.questions, or lower data.train_qas")
-        self.measured: dict[str, Any] = {}
-        self.data_sha = hashlib.sha256(repr((self.test, bench.passages)).encode()).hexdigest()
+        self.data_sha = data_sha(self.test, bench.passages)
         wanted = self.config.evaluation.choose_questions
         validation = bench.knowledge.validation
         self.validation = stratified_sample(validation, min(wanted, len(validation)), self.config.evaluation.seed)
@@ -73,32 +77,55 @@ class Harness:
     def run(self, names: Sequence[MethodName]) -> Results:
         """Answer all test questions by the named methods, and merge the results into `results.json`.
 
-        What the run, the questions or earlier results make impossible is refused before any question is answered.
+        What the run, the questions or earlier results make impossible is refused before any question is answered. The
+        results are there after every method; what they say of the data, and the judge's verdicts, come last.
 
         Raises:
-            ConfigError: a method needs a store and there is none.
-            DataError: the results in the folder are of other questions, or a control lacks gold passages.
+            ConfigError: a method needs a store and there is none, or the judge's server refuses all requests.
+            DataError: the results in the folder are of other questions, a control lacks gold passages, or verdicts
+                could not be had.
+            ModelError: the judge's server cannot be reached or is lost.
             StoreError: the store is damaged or belongs to another base model.
+            Unfinished: answers are missing that are not to be made here.
         """
-        answers: dict[str, list[Answer]] = {}
-        results: dict[str, MethodResult] = {}
-        merged = self._merged(self._existing(), results, answers)
+        existing, evaluation = self._existing(), self.config.evaluation
+        run = about_run(self.bench, self._store_digest(), self._router_digest())
+        tally = Tally(existing, run, self._data(existing), evaluation.bootstrap, evaluation.seed)
         methods = self._checked(names)
-        self.measured = measure_data(self.bench, self.folder)
+        judge = Judge(evaluation, self.console) if evaluation.judge else None
         for method in methods:
             choice, setting = self.choose(method)
-            name = method.name.value
-            answers[name] = self.answers(method, setting)
-            results[name] = self._summary(method, answers[name], choice)
-            merged = self._merged(merged, results, answers)
-            write_json(self.folder / RESULTS, merged)
-            for file, written in ((TABLE, to_markdown), (TABLE_CSV, to_csv), (TABLE_TEX, to_latex)):
-                write_text(self.folder / file, written(merged))
-        return merged
+            answers = self.answers(method, setting)
+            tally.add(method.name.value, self._summary(method, answers, choice), answers)
+            self._write(tally.merged())
+        tally.data |= measure_data(self.bench, self.folder, tally.data)
+        if judge:
+            self._write(tally.merged())
+            judge_answers(judge, tally, self.folder / VERDICTS)
+        results = tally.merged()
+        self._write(results)
+        return results
+
+    def run_share(self, names: Sequence[MethodName]) -> list[str]:
+        """Answer this shard's questions by the named methods, as far as choices can be made; see `run`.
+
+        Returns:
+            What has been done and what is to be done, a line for each method.
+        """
+        said = []
+        for method in self._checked(names):
+            own = len(self.shard.own(self.test))
+            try:
+                self.answers(method, self.choose(method)[1])
+                said.append(f"{method.name}: all {own} questions of shard {self.shard} are answered")
+            except Unfinished as others:
+                said.append(f"{method.name}: waits for the choice; {others}, then with {self.shard} again")
+        return said
 
     def plan(self, names: Sequence[MethodName]) -> list[str]:
         """What `run` would do, one line each: questions, and for each method the settings to choose among."""
-        lines = [f"{len(self.test)} test questions, {len(self.validation)} validation questions to choose on"]
+        own = f"{len(self.shard.own(self.test))} of " if self.shard.is_part else ""
+        lines = [f"{own}{len(self.test)} test questions, {len(self.validation)} validation questions to choose on"]
         for method in self._checked(names):
             options = method.options()
             lines.append(f"{method.name}: {len(options)} setting{'s' * (len(options) > 1)}, such as {options[0]}")
@@ -116,10 +143,10 @@ class Harness:
         known = self._read_json(CHOICES)
         key = self._identity(method, repr((options, self.validation)))
         if key not in known:
-            method.prepare(self.validation, options)
+            scores = self._trials(method, options, key)
             tried = [
-                {**dataclasses.asdict(option), "f1": self._validation_f1(method, option)}
-                for option in track(options, description=f"{method.name}: choosing", console=self.console)
+                {**dataclasses.asdict(option), "f1": sum(scores[at]) / len(scores[at])}
+                for at, option in enumerate(options)
             ]
             known[key] = {"method": method.name, "tried": tried, "questions": len(self.validation)}
             write_json(self.folder / CHOICES, known)
@@ -128,25 +155,29 @@ class Harness:
         return {**dataclasses.asdict(options[best]), "tried": tried}, options[best]
 
     def answers(self, method: Method, setting: Setting) -> list[Answer]:
-        """The answers to all test questions: those on disk, and the missing ones as they are made."""
-        path = self.folder / ANSWERS
+        """The answers to all test questions: those on disk, and the missing ones of this shard as they are made.
+
+        Raises:
+            Unfinished: answers are missing that no shard makes here.
+        """
         key = self._identity(method, repr(setting))
-        done = {
-            row["question_id"]: answer_from_json(json.dumps(row), str(path))
-            for row in read_jsonl_tolerant(path)
-            if row.get("key") == key
-        }
-        missing = [question for question in self.test if question.id not in done]
+        rows = self.ledger.rows(ANSWERS, key)
+        done = {row["question_id"]: answer_from_json(json.dumps(row), str(path)) for path, row in rows}
+        missing = [question for question in self.shard.own(self.test) if question.id not in done]
         if missing:
             method.prepare(self.test, [setting])
             method.answer(missing[:1], setting)  # the first call pays for lazy set-up, so it is not timed
-        size = self.config.answering.batch_size
+        size = BATCHES_AT_ONCE * self.config.answering.batch_size
         batches = [missing[at : at + size] for at in range(0, len(missing), size)]
         for batch in track(batches, description=f"{method.name}", console=self.console, disable=not batches):
             new = self._scored(method, batch, setting)
-            append_jsonl(path, [{"key": key, **json.loads(answer_to_json(answer))} for answer in new])
+            self.ledger.add(ANSWERS, key, [json.loads(answer_to_json(answer)) for answer in new])
             done |= {answer.question_id: answer for answer in new}
-        return [done[question.id] for question in self.test]
+        if len(done) < len(self.test) and not self.shard.is_part:
+            raise self.ledger.unfinished(f"answers by {method.name} are", self.test, done)
+        if not self.shard.is_part:
+            self.ledger.gather(ANSWERS, key, [question.id for question in self.test])
+        return [done[question.id] for question in self.test if question.id in done]
 
     def _checked(self, names: Sequence[MethodName]) -> list[Method]:
         """The named methods, each of which can answer the test questions."""
@@ -155,28 +186,58 @@ class Harness:
             method.check(self.test)
         return methods
 
-    def _validation_f1(self, method: Method, setting: Setting) -> float:
-        size = self.config.answering.batch_size
-        batches = [self.validation[at : at + size] for at in range(0, len(self.validation), size)]
-        scores = [answer.scores.f1 for batch in batches for answer in self._scored(method, batch, setting)]
-        return sum(scores) / len(scores)
+    def _trials(self, method: Method, options: Sequence[Setting], key: str) -> list[list[float]]:
+        """The F1 of all validation questions under each setting: those on disk, and this shard's as they are made.
+
+        Raises:
+            Unfinished: other shards have not answered theirs.
+        """
+        done, size = self.ledger.trials(key), BATCHES_AT_ONCE * self.config.answering.batch_size
+        own = self.shard.own(self.validation)
+        missing = [[question for question in own if (at, question.id) not in done] for at in range(len(options))]
+        if any(missing):
+            method.prepare(self.validation, options)
+        for at in track(
+            range(len(options)), f"{method.name}: choosing", console=self.console, disable=not any(missing)
+        ):
+            for start in range(0, len(missing[at]), size):
+                answers = self._scored(method, missing[at][start : start + size], options[at])
+                self.ledger.add(TRIALS, key, [trial(at, answer.question_id, answer.scores.f1) for answer in answers])
+                done |= {(at, answer.question_id): answer.scores.f1 for answer in answers}
+        whole = {q.id for q in self.validation if all((at, q.id) in done for at in range(len(options)))}
+        if len(whole) < len(self.validation):
+            raise self.ledger.unfinished(f"validation answers by {method.name} are", self.validation, whole)
+        return [[done[at, question.id] for question in self.validation] for at in range(len(options))]
 
     def _scored(self, method: Method, questions: Sequence[Question], setting: Setting) -> list[Answer]:
-        answered = method.answer(questions, setting)
-        return [_scored(method.name, q, a) for q, a in zip(questions, answered, strict=True)]
+        with peak_memory(self.bench.base.device) as peak:
+            answered = method.answer(questions, setting)
+        return [_scored(method.name, q, a, peak.bytes) for q, a in zip(questions, answered, strict=True)]
 
     def _identity(self, method: Method, detail: str) -> str:
         """A hash of all that a method's answers depend on."""
         values = config_values(self.config)
-        shared = {key: str(value) for key, value in values.items() if key.startswith(SHARED_KEYS)}
+        counted = (*SHARED_KEYS, *(key for key in LATER_KEYS if values[key] != keys()[key].default))
+        shared = {key: str(value) for key, value in values.items() if key.startswith(counted)}
         parts = [method.name.value, detail, method.identity, self.data_sha, self.config.evaluation.seed, shared]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def _summary(self, method: Method, answers: Sequence[Answer], choice: dict[str, Any]) -> MethodResult:
         evaluation = self.config.evaluation
         return summarise(
-            answers, evaluation.bootstrap, evaluation.seed, method.bytes_per_passage, method.train_seconds, choice
+            answers,
+            evaluation.bootstrap,
+            evaluation.seed,
+            method.bytes_per_passage,
+            method.train_seconds,
+            choice,
+            offline_seconds(method),
         )
+
+    def _write(self, results: Results) -> None:
+        write_json(self.folder / RESULTS, results)
+        for file, written in ((TABLE, to_markdown), (TABLE_CSV, to_csv), (TABLE_TEX, to_latex)):
+            write_text(self.folder / file, written(results))
 
     def _existing(self) -> Results | None:
         """The results of earlier calls, but for those of a pool or query router that was replaced since."""
@@ -207,37 +268,16 @@ class Harness:
     def _router_digest(self) -> str:
         return router_digest(self.bench.folder / "router")
 
-    def _merged(
-        self, existing: Results | None, results: dict[str, MethodResult], answers: dict[str, list[Answer]]
-    ) -> Results:
-        evaluation = self.config.evaluation
-        pairs = list(combinations(answers, 2))
-        compared = differences(answers, pairs, evaluation.bootstrap, evaluation.seed)
-        run = {
-            "dir": str(self.bench.folder),
-            "store": self._store_digest(),
-            "router": self._router_digest(),
-            "base": self.config.base.model,
-            "quantisation": self.config.base.quantisation.value,
-            "seed": self.config.run.seed,
-            "config": config_values(self.config),
-            "environment": environment(),
-        }
-        data = {
-            "name": self.config.data.name.value,
-            "sha256": self.data_sha,
-            "passages": len(self.bench.passages),
-            "questions": len(self.test),
-            "types": count_types(self.test),
-            "limit": self.config.data.limit,
-            "limit_seed": self.config.data.limit_seed,
-            "validation": len(self.validation),
-            **self.measured,
-        }
-        return merge_results(existing, run, data, results, compared)
+    def _data(self, existing: Results | None) -> dict[str, Any]:
+        """What results say of the data, without what is still to be measured but for what earlier results say."""
+        found = about_data(self.bench, self.data_sha, len(self.validation))
+        known = existing.get("data", {}) if existing else {}
+        if known.get("sha256") == self.data_sha:
+            found |= {key: known[key] for key in MEASURED if key in known}
+        return found
 
 
-def _scored(name: MethodName, question: Question, answered: Answered) -> Answer:
+def _scored(name: MethodName, question: Question, answered: Answered, peak_memory_bytes: int | None) -> Answer:
     return Answer(
         method=name.value,
         question_id=question.id,
@@ -258,4 +298,6 @@ def _scored(name: MethodName, question: Question, answered: Answered) -> Answer:
         confidence=answered.confidence,
         retrievals=answered.retrievals,
         generated_tokens=answered.generated_tokens,
+        first_token_seconds=answered.first_token_seconds,
+        peak_memory_bytes=peak_memory_bytes,
     )

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from polyprag.evaluation.cost_report import CostColumns
 from polyprag.evaluation.data import data_lines
 from polyprag.evaluation.differences import Contrast, Difference
 from polyprag.evaluation.grids import (
@@ -46,10 +47,8 @@ class Mean(NamedTuple):
 CONTROL_SUFFIXES = ("_oracle", "_uniform", "_average", "_shuffled", "_random", "_lora")
 
 _ALL, _MACRO, _TYPE = range(3)
-_MAIN_HEAD = (
-    *("method", "n", "F1", "95 %\ninterval", "EM", "contains"),
-    *("retrieve", "route/load", "generate", "prompt\ntokens", "bytes/passage", "training"),
-)
+_SCORES_HEAD = ("method", "n", "F1", "95 %\ninterval", "EM", "contains")
+_STEPS_HEAD = ("retrieve", "route/load", "generate", "bytes/passage", "training")
 CONTRAST_HEAD = ("a − b", "95 % interval", "p", "p\nHolm", "d_z", "% won/\ntied/lost")
 
 
@@ -112,6 +111,7 @@ def _grids(results: Results) -> list[Grid]:
     methods = results["methods"]
     grids = [
         _main_grid(methods),
+        _cost_grid(methods),
         *_type_grids(methods, "f1", "F1 by question type"),
         *_type_grids(
             {name: result for name, result in methods.items() if not is_control(name)},
@@ -124,17 +124,22 @@ def _grids(results: Results) -> list[Grid]:
 
 
 def _main_grid(methods: dict[str, MethodResult]) -> Grid:
-    head: Row = _MAIN_HEAD
-    rows = [_main_row(name, result) for name, result in methods.items()]
-    if any(result.get("retrievals", 0.0) not in (0.0, 1.0) for result in methods.values()):
-        counts = [f"{result['retrievals']:.2f}" if "retrievals" in result else NONE for result in methods.values()]
-        head, rows = (*head, "retrievals"), [(*row, count) for row, count in zip(rows, counts, strict=True)]
-    return Grid(
-        "Results by method", head, *split_controls(rows), note="Times are per question, except that of training."
-    )
+    judges = {result["judge_by"]: None for result in methods.values() if "judge_by" in result}
+    rows = [_main_row(name, result, bool(judges)) for name, result in methods.items()]
+    head = (*_SCORES_HEAD, *(["judge"] if judges else []), *_STEPS_HEAD)
+    note = "Times are per question, except that of training."
+    if judges:
+        note += f" Judge: share judged correct by {'; by '.join(judges)}."
+    return Grid("Results by method", head, *split_controls(rows), note=note)
 
 
-def _main_row(name: str, result: MethodResult) -> Row:
+def _cost_grid(methods: dict[str, MethodResult]) -> Grid:
+    columns = CostColumns(list(methods.values()))
+    rows = [(name, *columns.cells(result["seconds_per_question"]["total"], result)) for name, result in methods.items()]
+    return Grid("Costs by method", ("method", *columns.head), *split_controls(rows), note=columns.note)
+
+
+def _main_row(name: str, result: MethodResult, is_judged: bool) -> Row:
     seconds = result["seconds_per_question"]
     return (
         name,
@@ -143,10 +148,10 @@ def _main_row(name: str, result: MethodResult) -> Row:
         format_interval(result["f1_ci95"]),
         format_score(result["em"]),
         format_score(result["contains"]),
+        *([format_score(result["judge"]) if "judge" in result else NONE] if is_judged else []),
         format_seconds(seconds["retrieve"]),
         format_seconds(seconds["route"] + seconds["load_merge"]),
         format_seconds(seconds["generate"]),
-        f"{result['prompt_tokens']:.0f}",
         format_bytes(result["bytes_per_passage"]),
         format_seconds(result["train_seconds"]),
     )

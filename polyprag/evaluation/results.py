@@ -1,20 +1,18 @@
-"""The typed results of an evaluation: what all answers come to, one `Results` a results.json."""
+"""The typed results of an evaluation, one `Results` a results.json."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
 from polyprag.errors import DataError
-from polyprag.evaluation.answers import Answer, by_question
+from polyprag.evaluation.cost import break_evens, cost_of
 from polyprag.evaluation.differences import Difference, adjusted
-from polyprag.evaluation.statistics import Values, bootstrap_ci
-from polyprag.methods.workbench import STEPS
+from polyprag.evaluation.judge import Judged
 
 SCHEMA = 1
-UNTYPED = "untyped"  # where a set has types, the questions that carry none
 
 
 class TypeResult(TypedDict):
@@ -31,11 +29,20 @@ class TypeResult(TypedDict):
     own_first: NotRequired[float]
 
 
-class MethodResult(TypedDict):
+class MethodResult(Judged):
     """What a method achieved and what it cost, in means per question.
 
     `f1` is the micro mean, over questions; `macro_f1` that over the types of questions, each with equal weight.
-    `generated_tokens` counts discarded tokens as well; it and `retrievals` are there where the answers tell.
+    `generated_tokens` counts discarded tokens as well; it and `retrievals` are there where the answers tell. So are
+
+    - `seconds_to_first_token`: from the beginning of a question's batch to its first generated token;
+    - `tokens_in`, `tokens_out`: of all prompts and all that was generated;
+    - `peak_memory_bytes`: the most while the method answered; on CUDA what PyTorch had allocated on the device,
+      elsewhere the resident memory of the whole process, models that other methods have loaded included;
+    - `offline_seconds_per_passage`: augmentation, training and index, as far as they were measured;
+    - `break_even`, `break_even_prag`: questions per passage from which on the method costs no more seconds in all than
+      `standard_rag`, or `prag`; None means never;
+    - `judge` and what goes with it: see `polyprag.evaluation.judge.Judged`.
     """
 
     n: int
@@ -56,6 +63,13 @@ class MethodResult(TypedDict):
     bytes_per_passage: float
     train_seconds: float
     choice: dict[str, Any]
+    seconds_to_first_token: NotRequired[float]
+    tokens_in: NotRequired[float]
+    tokens_out: NotRequired[float]
+    peak_memory_bytes: NotRequired[float]
+    offline_seconds_per_passage: NotRequired[float]
+    break_even: NotRequired[float | None]
+    break_even_prag: NotRequired[float | None]
 
 
 class Results(TypedDict):
@@ -68,70 +82,23 @@ class Results(TypedDict):
     differences: list[Difference]
 
 
-def summarise(
-    answers: Sequence[Answer],
-    resamples: int,
-    seed: int,
-    bytes_per_passage: float,
-    train_seconds: float,
-    choice: Mapping[str, Any],
-) -> MethodResult:
-    """Condense one method's answers to its entry in results.json.
-
-    Args:
-        answers: of one method, each question once, at least one.
-        resamples: bootstrap resamples behind each interval.
-        seed: of the bootstrap.
-        bytes_per_passage: storage that the method needs for each passage.
-        train_seconds: what training the method took.
-        choice: the settings chosen on validation questions, with what was tried under "tried".
-
-    Returns:
-        The entry; "by_type" and "macro_f1" are there only when the questions have types.
-
-    Raises:
-        ValueError: no answers.
-        DataError: a question is answered twice.
-    """
-    if not answers:
-        raise ValueError("there is nothing to summarise without answers")
-    by_question(answers)
-    overall = _means(answers, resamples, seed)
-    result = MethodResult(
-        n=overall["n"],
-        f1=overall["f1"],
-        em=overall["em"],
-        contains=overall["contains"],
-        prag_f1=_mean(answer.scores.prag_f1 for answer in answers),
-        f1_ci95=overall["f1_ci95"],
-        seconds_per_question=_seconds(answers),
-        prompt_tokens=_mean(answer.prompt_tokens for answer in answers),
-        new_tokens=_mean(answer.new_tokens for answer in answers),
-        bytes_per_passage=bytes_per_passage,
-        train_seconds=train_seconds,
-        choice=dict(choice),
-    )
-    if "own_first" in overall:
-        result["own_first"] = overall["own_first"]
-    routed = [answer.confidence for answer in answers if answer.confidence is not None]
-    if routed:
-        result["abstained"] = _mean(confidence.abstained for confidence in routed)
-    counted = [answer.generated_tokens for answer in answers if answer.generated_tokens is not None]
-    if counted:
-        result["generated_tokens"] = _mean(counted)
-    searched = [answer.retrievals for answer in answers if answer.retrievals is not None]
-    if searched:
-        result["retrievals"] = _mean(searched)
-    groups = _by_type(answers)
-    if groups:
-        result["by_type"] = {name: _means(groups[name], resamples, seed) for name in sorted(groups)}
-        result["macro_f1"] = macro_f1(result["by_type"])
-    return result
+def with_break_evens(methods: Mapping[str, MethodResult]) -> dict[str, MethodResult]:
+    """The same results, with the break-even of each method against those that stand beside it."""
+    costs = {name: cost for name, result in methods.items() if (cost := cost_of(result)) is not None}
+    found = break_evens(costs)
+    changed: dict[str, MethodResult] = {}
+    for name, result in methods.items():
+        copy = result.copy()
+        copy.pop("break_even", None)
+        copy.pop("break_even_prag", None)
+        copy.update(cast(MethodResult, found.get(name, {})))
+        changed[name] = copy
+    return changed
 
 
 def macro_f1(by_type: Mapping[str, TypeResult]) -> float:
     """The mean of the types' F1, each with equal weight, whatever their numbers of questions."""
-    return _mean(found["f1"] for found in by_type.values())
+    return float(np.mean([found["f1"] for found in by_type.values()]))
 
 
 def merge_results(
@@ -168,7 +135,7 @@ def merge_results(
         schema=SCHEMA,
         run=dict(run),
         data=dict(data),
-        methods={**earlier, **methods},
+        methods=with_break_evens({**earlier, **methods}),
         differences=adjusted(kept + fresh),
     )
 
@@ -193,39 +160,3 @@ def _check_same_data(existing: Results, data: Mapping[str, Any]) -> None:
     before, now = existing["data"].get("sha256"), data["sha256"]
     if before != now:
         raise DataError(f"results.json: data.sha256 is {before!r}, but these results are on {now!r}; {remedy}")
-
-
-def _means(answers: Sequence[Answer], resamples: int, seed: int) -> TypeResult:
-    f1_N = _f1(answers)
-    result = TypeResult(
-        n=len(answers),
-        f1=_mean(f1_N),
-        em=_mean(answer.scores.em for answer in answers),
-        contains=_mean(answer.scores.contains for answer in answers),
-        f1_ci95=list(bootstrap_ci(f1_N, resamples, seed)),
-    )
-    known = [answer.own_first for answer in answers if answer.own_first is not None]
-    if known:
-        result["own_first"] = _mean(known)
-    return result
-
-
-def _seconds(answers: Sequence[Answer]) -> dict[str, float]:
-    steps = {step: _mean(answer.seconds[step] for answer in answers) for step in STEPS}
-    return {"total": sum(steps.values()), **steps}
-
-
-def _mean(values: Iterable[float]) -> float:
-    return float(np.mean(list(values)))
-
-
-def _f1(answers: Iterable[Answer]) -> Values:
-    return np.array([answer.scores.f1 for answer in answers], dtype=np.float64)
-
-
-def _by_type(answers: Iterable[Answer]) -> dict[str, list[Answer]]:
-    """Answers by question type; empty when no question has one."""
-    groups: dict[str, list[Answer]] = {}
-    for answer in answers:
-        groups.setdefault(answer.type or UNTYPED, []).append(answer)
-    return {} if groups.keys() == {UNTYPED} else groups

@@ -16,6 +16,7 @@ import bitsandbytes as bnb
 import httpx
 import huggingface_hub
 import torch
+from filelock import FileLock
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GgufConfig
@@ -23,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 
 from polyprag.config import BaseConfig, Quantisation
 from polyprag.errors import ModelError
+from polyprag.experts.attention import train_with_grouped_attention
 from polyprag.files import cache_folder, replace_folder
 
 BUILTIN = "smollm2-135m"
@@ -97,9 +99,12 @@ def load_base(config: BaseConfig, device: str = "cpu") -> BaseModel:
         raise ModelError(f"base.model={config.model}: its tokenizer has no chat template; name an instruct model")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if quantisation is not None and config.unpacked:
+        model = model.dequantize()
     model.requires_grad_(False)
     model.eval()
     keep_differentiable(model)
+    train_with_grouped_attention(model)
     return BaseModel(model, tokenizer, config.model, fingerprint(model))
 
 
@@ -164,6 +169,15 @@ def builtin_folder() -> Path:
     folder = cache_folder() / BUILTIN
     if (folder / "config.json").is_file():
         return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f"{BUILTIN}.lock"):  # processes that start together fetch it once
+        if not (folder / "config.json").is_file():
+            _make_builtin(folder)
+    return folder
+
+
+def _make_builtin(folder: Path) -> None:
+    """Fetch the built-in model and leave its converted copy in a folder."""
     print(f"fetching {BUILTIN} (93 MB, once) into {folder}", file=sys.stderr)
     with tempfile.TemporaryDirectory() as scratch:
         gguf = _fetch_builtin(Path(scratch))
@@ -171,11 +185,9 @@ def builtin_folder() -> Path:
             gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
         )
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with replace_folder(folder) as target:
             model.save_pretrained(target)
             tokenizer.save_pretrained(target)
-    return folder
 
 
 def _fetch_builtin(scratch: Path) -> Path:

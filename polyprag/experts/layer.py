@@ -1,4 +1,4 @@
-"""A linear layer with gated experts beside it, and the context that brings the gates of a batch to every layer.
+"""A linear layer with gated experts beside it.
 
 Shapes: B rows, T positions, D inputs, O outputs, K experts, R rank, G routed groups, U experts in use, S hidden
 width (U·R and the rank of the shared expert).
@@ -15,14 +15,14 @@ A shared expert, if there is one, adds s B_shared A_shared, whatever the gates a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from polyprag.config import Composition
+from polyprag.experts.gate_context import GateContext
+from polyprag.experts.updates import FollowingUpdate, GatedUpdate, LeadingUpdate, MixedUpdate, Update
 
 SLICED_SHARE = 0.5
 """Largest share of experts in use at which they are copied out, to leave the others out of the products.
@@ -32,120 +32,13 @@ Up to here a prefill of 54 tokens and a few tokens more repay the copy; at three
 """
 
 FOLDED_ROWS_PER_EXPERT = 2
-"""Most rows for each expert at which `factor` mixes the experts into one of rank R for each row, once for all calls.
+"""Most rows for each expert at which `factor` mixes the experts into one of rank R for each row: at answering once for
+all calls, in training at each.
 
 At as many rows as experts a prefill takes a third, a decoded token as long as unmixed; at twice as many a token takes
 up to a third longer, and an answer of 8 tokens still gains. With more rows the mixtures also outweigh the pool by far
 (benchmarks/sparse_experts.py).
 """
-
-
-class GateContext:
-    """Carries the gates of the present batch to every pooled layer.
-
-    The gates stay in force from `activate` to `deactivate`, so that a backward pass that recomputes activations
-    meets the same gates as the forward pass did. With no gates in force the base model runs alone.
-
-    Without gradients, layers keep here what they work out from gates and weights, until other gates are put in force;
-    so weights may change between two passes under the same gates only while gradients are on.
-    """
-
-    def __init__(self) -> None:
-        self._gates_GBK: tuple[Tensor, ...] | None = None
-        self._used: list[list[int]] | None = None
-        self._kept: dict[tuple[PooledLinear, int, torch.dtype], Update] = {}
-
-    def activate(self, gates_BGK: Tensor) -> None:
-        """Put gates [B, G, K] in force; they replace those that were."""
-        self.deactivate()
-        self._gates_GBK = gates_BGK.unbind(1)
-
-    def deactivate(self) -> None:
-        """Switch the experts off."""
-        self._gates_GBK = self._used = None
-        self._kept.clear()
-
-    def of(self, group: int, rows: int) -> Tensor | None:
-        """The gates [rows, K] of one group.
-
-        Beam search and `num_return_sequences` repeat each row of a batch; the gates are repeated likewise.
-
-        Args:
-            group: index of the routed group.
-            rows: rows of the layer's input, a multiple of B.
-
-        Returns:
-            None when the experts are off.
-
-        Raises:
-            ValueError: the rows are no multiple of the gates' rows.
-        """
-        if self._gates_GBK is None:
-            return None
-        gates_BK = self._gates_GBK[group]
-        if rows == gates_BK.shape[0]:
-            return gates_BK
-        if rows % gates_BK.shape[0]:
-            raise ValueError(f"a batch of {rows} rows met gates for {gates_BK.shape[0]} rows")
-        return gates_BK.repeat_interleave(rows // gates_BK.shape[0], dim=0)
-
-    def used(self, group: int) -> list[int]:
-        """The experts of a group that some row of the batch gives a gate other than zero; gates must be in force."""
-        assert self._gates_GBK is not None, "experts are in use while gates are in force"
-        if self._used is None:  # of all groups at once, since a GPU has to be waited for
-            used_GK = (torch.stack(self._gates_GBK) != 0).any(dim=1).tolist()
-            self._used = [[expert for expert, used in enumerate(row) if used] for row in used_GK]
-        return self._used[group]
-
-    def kept(self, layer: PooledLinear, rows: int, dtype: torch.dtype, make: Callable[[], Update]) -> Update:
-        """What a layer made of the gates in force for inputs of so many rows and this number type; made once."""
-        key = (layer, rows, dtype)
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
-
-
-@dataclass(frozen=True)
-class GatedUpdate:
-    """A layer's update for gates in force: y_b += ((x_b Aᵀ) ∘ w_b) Bᵀ.
-
-    Attributes:
-        A_SD: the experts in use.
-        w_B1S: the gate of each hidden number, scale included.
-        B_OS: the experts in use.
-    """
-
-    A_SD: Tensor
-    w_B1S: Tensor
-    B_OS: Tensor
-
-    def add_to(self, y_BTO: Tensor, x_BTD: Tensor) -> Tensor:
-        """Add the update of inputs to the base layer's outputs, in place."""
-        if not len(self.A_SD):
-            return y_BTO
-        h_BTS = F.linear(x_BTD, self.A_SD).mul_(self.w_B1S)
-        y_BTO.view(-1, y_BTO.shape[-1]).addmm_(h_BTS.flatten(0, 1), self.B_OS.t())
-        return y_BTO
-
-
-@dataclass(frozen=True)
-class MixedUpdate:
-    """A layer's update for gates in force, mixed for each row: y_b += (x_b A_b) B_b.
-
-    Attributes:
-        A_BDS: the row's mixture, and the shared expert.
-        B_BSO: the row's mixture, and the shared expert, scale included.
-    """
-
-    A_BDS: Tensor
-    B_BSO: Tensor
-
-    def add_to(self, y_BTO: Tensor, x_BTD: Tensor) -> Tensor:
-        """Add the update of inputs to the base layer's outputs, in place."""
-        return y_BTO.baddbmm_(torch.bmm(x_BTD, self.A_BDS), self.B_BSO)
-
-
-Update = GatedUpdate | MixedUpdate
 
 
 class PooledLinear(nn.Module):
@@ -181,6 +74,8 @@ class PooledLinear(nn.Module):
         self.group, self.count, self.rank, self.scale = group, count, rank, scale
         self.composition = composition
         self.context = context
+        self.alike: tuple[PooledLinear, ...] = ()
+        """Layers that meet the same inputs one after the other, this one among them."""
         self.A, self.B = _low_rank(base, count * rank)
         self.shared_A, self.shared_B = _low_rank(base, shared) if shared else (None, None)
 
@@ -194,26 +89,70 @@ class PooledLinear(nn.Module):
         folds = self.composition is Composition.SUM or rows <= FOLDED_ROWS_PER_EXPERT * self.count
         if torch.is_grad_enabled() or not folds:
             return y_BTO + self.update(x_BTD, w_BK)
-        return self.context.kept(self, rows, dtype, lambda: self._update_for(w_BK, dtype)).add_to(y_BTO, x_BTD)
+        lone = x_BTD.shape[:-1].numel() == 1 and dtype is not torch.float64 and x_BTD.device.type == "cpu"
+        return self._update_for(rows, dtype, lone).add_to(y_BTO, x_BTD)
 
     def update(self, x_BTD: Tensor, w_BK: Tensor) -> Tensor:
         """What all experts add under gates, [B, T, O]; differentiable in inputs, gates and experts."""
+        mixes = self.composition is Composition.FACTOR and len(x_BTD) <= FOLDED_ROWS_PER_EXPERT * self.count
+        z_BTO = self.update_by_row(x_BTD, w_BK) if mixes else self.update_by_expert(x_BTD, w_BK)
+        if self.shared_A is not None and self.shared_B is not None:
+            A_SD, B_OS = self.shared_A.to(x_BTD.dtype), self.shared_B.to(x_BTD.dtype)
+            z_BTO = z_BTO + self.scale * F.linear(F.linear(x_BTD, A_SD), B_OS)
+        return z_BTO
+
+    def update_by_expert(self, x_BTD: Tensor, w_BK: Tensor) -> Tensor:
+        """The products of all experts, with the gates between them."""
         dtype = x_BTD.dtype
         w_B1K1 = w_BK.to(dtype)[:, None, :, None]
         h_BTKR = F.linear(x_BTD, self.A.to(dtype)).view(*x_BTD.shape[:-1], self.count, self.rank)
         if self.composition is Composition.FACTOR:
             h_BTKR = (w_B1K1 * h_BTKR).sum(dim=-2, keepdim=True)
         h_BTKR = (w_B1K1 * self.scale) * h_BTKR
-        z_BTO = F.linear(h_BTKR.flatten(-2), self.B.to(dtype))
-        if self.shared_A is not None and self.shared_B is not None:
-            z_BTO = z_BTO + self.scale * F.linear(F.linear(x_BTD, self.shared_A.to(dtype)), self.shared_B.to(dtype))
-        return z_BTO
+        return F.linear(h_BTKR.flatten(-2), self.B.to(dtype))
 
-    def _update_for(self, w_BK: Tensor, dtype: torch.dtype) -> Update:
-        """`update` in a form that many passes under the same gates can use."""
-        if self.composition is Composition.SUM or not self.context.used(self.group):
-            return self._gated(w_BK, dtype)
-        return self._mixed(w_BK, dtype)
+    def update_by_row(self, x_BTD: Tensor, w_BK: Tensor) -> Tensor:
+        """`factor` with the experts mixed for each row first, so that products are those of one expert."""
+        dtype = x_BTD.dtype
+        exact = torch.promote_types(dtype, torch.float32)
+        A_KRD, B_OKR = self.A.view(self.count, self.rank, -1), self.B.view(-1, self.count, self.rank)
+        A_BDR = torch.einsum("bk,krd->bdr", w_BK.to(exact), A_KRD.to(exact)).to(dtype)
+        B_BRO = torch.einsum("bk,okr->bro", w_BK.to(exact) * self.scale, B_OKR.to(exact)).to(dtype)
+        return torch.bmm(torch.bmm(x_BTD, A_BDR), B_BRO)
+
+    def _update_for(self, rows: int, dtype: torch.dtype, lone: bool) -> Update:
+        """`update` in a form that many passes under the gates in force can use.
+
+        Args:
+            rows: rows of the inputs.
+            dtype: their number type.
+            lone: whether they are a single token.
+        """
+        return self.context.kept((self, rows, dtype, lone), lambda: self._make_update(rows, dtype, lone))
+
+    def _make_update(self, rows: int, dtype: torch.dtype, lone: bool) -> Update:
+        w_BK = self.context.of(self.group, rows)
+        assert w_BK is not None, "a form is wanted while gates are in force"
+        gated = self.composition is Composition.SUM or not self.context.used(self.group)
+        update = self._gated(w_BK, dtype) if gated else self._mixed(w_BK, dtype)
+        if lone:
+            return update.for_one_token()
+        if isinstance(update, GatedUpdate) and self.alike:
+            return self._among_alike(update, rows, dtype)
+        return update
+
+    def _among_alike(self, own: GatedUpdate, rows: int, dtype: torch.dtype) -> Update:
+        """A gated update whose first product is one with that of the layers that meet the same inputs."""
+        if self.alike[0] is not self:
+            return FollowingUpdate(self, own, self.context)
+        updates = [own]
+        for layer in self.alike[1:]:
+            other = layer._update_for(rows, dtype, lone=False)
+            if not isinstance(other, FollowingUpdate):  # but a mixture for each row
+                return own
+            updates.append(other.own)
+        A_SD, w_B1S = torch.cat([one.A_SD for one in updates]), torch.cat([one.w_B1S for one in updates], dim=-1)
+        return LeadingUpdate(self.alike, tuple(updates), GatedUpdate(A_SD, w_B1S, own.B_OS), self.context)
 
     def _gated(self, w_BK: Tensor, dtype: torch.dtype) -> GatedUpdate:
         A_URD, B_OUR, w_BU = self._experts_in_use(w_BK)

@@ -6,7 +6,7 @@ Shapes: B rows, D inputs, O outputs, K experts, R rank, S rank of the shared exp
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -15,9 +15,13 @@ from torch import Tensor, nn
 
 from polyprag.config import ExpertsConfig, Granularity
 from polyprag.errors import ConfigError, StoreError
-from polyprag.experts.layer import GateContext, PooledLinear
+from polyprag.experts.gate_context import GateContext
+from polyprag.experts.layer import PooledLinear
 
 __all__ = ["ExpertPool", "GateContext", "PooledLinear"]
+
+SAME_INPUTS = (("gate_proj", "up_proj"), ("q_proj", "k_proj", "v_proj"))
+"""Names of linear layers that transformers calls one after the other on the same tensor."""
 
 
 class ExpertPool:
@@ -56,6 +60,7 @@ class ExpertPool:
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, layer)
             self.layers[name] = layer
+        _introduce(self.layers)
 
     @property
     def groups(self) -> int:
@@ -74,6 +79,21 @@ class ExpertPool:
             yield
         finally:
             self.context.deactivate()
+
+    @contextmanager
+    def at_strength(self, factor: float) -> Iterator[None]:
+        """Multiply the update of all experts, the shared one included, by a factor inside the block.
+
+        Args:
+            factor: 1 changes nothing, 0 leaves the base model alone.
+        """
+        try:
+            for layer in self.layers.values():
+                layer.scale = self.config.scale * factor
+            yield
+        finally:
+            for layer in self.layers.values():
+                layer.scale = self.config.scale
 
     def orthogonality(self) -> Tensor:
         """How far the experts' rows lie along those of the shared expert; 0 if they are orthogonal in every layer.
@@ -134,7 +154,7 @@ def _target_layers(model: nn.Module, config: ExpertsConfig) -> dict[str, nn.Line
     targets = {
         name: layer
         for name, layer in linears.items()
-        if name.rpartition(".")[2] in wanted and _block_of(name) >= config.first_layer
+        if name.rpartition(".")[2] in wanted and block_of(name) >= config.first_layer
     }
     missing = wanted - {name.rpartition(".")[2] for name in targets}
     if missing:
@@ -146,7 +166,17 @@ def _target_layers(model: nn.Module, config: ExpertsConfig) -> dict[str, nn.Line
     return targets
 
 
-def _block_of(name: str) -> int:
+def _introduce(layers: Mapping[str, PooledLinear]) -> None:
+    """Let layers know those that meet the same inputs, in the order in which these speak."""
+    for name in layers:
+        parent, _, child = name.rpartition(".")
+        for together in SAME_INPUTS:
+            present = [layers[f"{parent}.{other}"] for other in together if f"{parent}.{other}" in layers]
+            if child in together and len(present) > 1:
+                layers[name].alike = tuple(present)
+
+
+def block_of(name: str) -> int:
     """The index of the transformer block in a layer's name, such as 3 in `model.layers.3.mlp.up_proj`."""
     found = re.search(r"\.(\d+)\.", name)
     return int(found[1]) if found else 0
@@ -157,7 +187,7 @@ def _group_of(name: str, granularity: Granularity) -> str:
     if granularity is Granularity.SHARED:
         return "all"
     if granularity is Granularity.BLOCK:
-        return f"block.{_block_of(name)}"
+        return f"block.{block_of(name)}"
     return name
 
 

@@ -6,6 +6,8 @@ Shapes: B rows, G routed groups, K experts, N passages, P merged passages.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,8 @@ from polyprag.config import Combine, Normalisation, RoutingConfig
 from polyprag.errors import ConfigError
 
 EPSILON = 1e-6
+BLOCK = 1024
+"""Rows that are worked on at once where all are gone through; small, so that they stay in the processor's cache."""
 
 
 def gates_from_logits(logits: Tensor, normalisation: Normalisation, top_k: int = 0) -> Tensor:
@@ -107,9 +111,41 @@ class TaskRouter(nn.Module):
         """The logits of every passage, [N, G, K], detached."""
         return self.rows.weight.detach().view(-1, self.groups, self.experts)
 
-    def all_gates(self) -> Tensor:
-        """The gates of every passage, [N, G, K], without sampling or gradient."""
-        return gates_from_logits(self.logits(), self.config.normalisation, self.config.top_k)
+    def gates(self) -> RowGates:
+        """The gates of the passages, without sampling or gradient; they follow the rows as these are learned."""
+        return RowGates(self.logits(), self.config)
+
+
+@final
+class RowGates:
+    """The gates of passages, worked out for the rows that are asked for; indexed like a tensor [N, G, K].
+
+    Args:
+        rows_NGK: task logits of any number type, such as those of a store, which stay on disk.
+        config: normalisation and top-k.
+        device: where gates go; by default to that of the rows.
+    """
+
+    def __init__(self, rows_NGK: Tensor, config: RoutingConfig, device: torch.device | None = None) -> None:
+        self.rows_NGK, self.config, self.device = rows_NGK, config, device or rows_NGK.device
+
+    def __len__(self) -> int:
+        """Number of passages, N."""
+        return len(self.rows_NGK)
+
+    def __getitem__(self, rows: Any) -> Tensor:
+        """The gates of some rows, float32.
+
+        Args:
+            rows: what a tensor may be indexed by: a position, positions of any shape, a slice.
+        """
+        chosen = self.rows_NGK[rows.to(self.rows_NGK.device) if isinstance(rows, Tensor) else rows]
+        return gates_from_logits(chosen.to(self.device).float(), self.config.normalisation, self.config.top_k)
+
+
+def blocks_of(rows: int) -> Iterator[slice]:
+    """Slices of at most `BLOCK` rows that follow each other, for what must not be in memory at once."""
+    return (slice(start, min(start + BLOCK, rows)) for start in range(0, rows, BLOCK))
 
 
 def routing_losses(logits_BGK: Tensor, config: RoutingConfig) -> dict[str, tuple[float, Tensor]]:
@@ -179,8 +215,22 @@ def usage(gates_BGK: Tensor) -> dict[str, Tensor]:
     }
 
 
-def dead_experts(gates_NGK: Tensor, config: RoutingConfig) -> Tensor:
-    """Which experts the corpus does not use, [G, K], true for the dead.
+def mean_use(gates_NGK: RowGates | Tensor, above: float | None = None) -> Tensor:
+    """The mean gates of all passages, [G, K]; goes through all rows, a block at a time.
+
+    Args:
+        gates_NGK: the gates of every passage.
+        above: give the share of passages whose gate is above this instead.
+    """
+    total_GK = torch.zeros_like(gates_NGK[0], dtype=torch.float64)
+    for block in blocks_of(len(gates_NGK)):
+        part_NGK = gates_NGK[block]
+        total_GK += (part_NGK if above is None else part_NGK > above).sum(0, dtype=torch.float64)
+    return (total_GK / len(gates_NGK)).float()
+
+
+def dead_experts(gates_NGK: RowGates | Tensor, config: RoutingConfig) -> Tensor:
+    """Which experts the corpus does not use, [G, K], true for the dead; goes through all rows.
 
     With top-k an expert is dead if no passage chooses it, else if its mean gate is below `reseed_below` / K.
 
@@ -188,7 +238,7 @@ def dead_experts(gates_NGK: Tensor, config: RoutingConfig) -> Tensor:
         gates_NGK: the gates of every passage, summing to one over K.
         config: top-k and the threshold.
     """
-    experts = gates_NGK.shape[-1]
+    experts = gates_NGK[0].shape[-1]
     if 0 < config.top_k < experts:
-        return ~(gates_NGK > 0).any(0)
-    return gates_NGK.mean(0) < config.reseed_below / experts
+        return mean_use(gates_NGK, above=0.0) == 0
+    return mean_use(gates_NGK) < config.reseed_below / experts

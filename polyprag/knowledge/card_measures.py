@@ -11,7 +11,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, TypeVar
 
-from polyprag.config import DataConfig, DataName, TasksConfig
+from polyprag.config import DataConfig, DataName, PromptStyle, TasksConfig
 from polyprag.files import sha256_of
 from polyprag.knowledge.near_duplicates import near_duplicates
 from polyprag.knowledge.prompts import PromptWriter, with_title
@@ -165,7 +165,7 @@ def measure_texts(knowledge: Knowledge, tokenizer: Any, seed: int) -> dict[str, 
 
 
 def measure_sequences(
-    knowledge: Knowledge, config: TasksConfig, tokenizer: Any, seed: int
+    knowledge: Knowledge, config: TasksConfig, tokenizer: Any, seed: int, style: PromptStyle = PromptStyle.DIRECT
 ) -> tuple[Spread | None, int]:
     """Lengths in tokens of training sequences, and how many of those measured exceed `tasks.max_tokens`.
 
@@ -174,14 +174,16 @@ def measure_sequences(
         config: recipe and longest sequence.
         tokenizer: the base model's.
         seed: of the draw of `SEQUENCE_PASSAGES` passages, where there are more.
+        style: of the prompts.
 
     Returns:
         None where there is nothing to train on. How many sequences there are in all is estimated from the draw.
     """
-    writer = PromptWriter(tokenizer)
+    writer = PromptWriter(tokenizer, style)
+    passages = knowledge.passages if knowledge.augmentations or config.passage_text else ()
     taught = [
         (passage, own)
-        for passage in knowledge.passages
+        for passage in passages
         if (own := knowledge.augmentations.get(passage.id, Augmentation(passage.id))).qa or config.passage_text
     ]
     chosen = drawn(taught, SEQUENCE_PASSAGES, seed)

@@ -24,11 +24,12 @@ from polyprag.files import cache_folder, current_folder, replace_folder, write_j
 from polyprag.knowledge.corpus import passage_of
 from polyprag.knowledge.ingestion import HUB, read_passages
 from polyprag.knowledge.rows import BadRows
+from polyprag.passages import OFFSETS, StoredPassages
 from polyprag.records import Passage
 from polyprag.retrieval.bm25 import BM25Retriever
 
 FORMAT, SCHEMA = "polyprag-collection", 1
-MANIFEST, PASSAGES, OFFSETS, INDEX = "manifest.json", "passages.jsonl", "offsets.npy", "index"
+MANIFEST, PASSAGES, INDEX = "manifest.json", "passages.jsonl", "index"
 _SHOWN_EVERY = 1000
 
 logger = logging.getLogger(__name__)
@@ -63,12 +64,10 @@ class PassageCollection:
     def __init__(self, folder: Path) -> None:
         try:
             self._retriever = BM25Retriever.open(folder / INDEX)
-            self._offsets = np.load(folder / OFFSETS, mmap_mode="r", allow_pickle=False)
-            self._path = folder / PASSAGES
-            complete = len(self._offsets) == len(self) + 1 and self._offsets[-1] == self._path.stat().st_size
-        except (StoreError, OSError, ValueError, EOFError) as error:
+            self._passages = StoredPassages(folder / PASSAGES, folder)
+        except (StoreError, DataError, OSError, ValueError) as error:
             raise DataError(f"{folder}: damaged ({error}); delete this folder to have it made again") from error
-        if not complete:
+        if len(self._passages) != len(self):
             raise DataError(f"{folder}: damaged (passages and index differ); delete this folder to have it made again")
 
     def __len__(self) -> int:
@@ -78,13 +77,7 @@ class PassageCollection:
     def retrieve(self, queries: Sequence[str], n: int) -> list[list[Passage]]:
         """The n best passages for each query, best first; fewer where fewer share a word with it."""
         found = self._retriever.search(queries, n)
-        with open(self._path, "rb") as file:
-            return [[self._read(file, hit.position) for hit in hits] for hits in found]
-
-    def _read(self, file: IO[bytes], position: int) -> Passage:
-        start, stop = self._offsets[position : position + 2].tolist()
-        file.seek(start)
-        return Passage(**json.loads(file.read(stop - start)))
+        return [[self._passages[hit.position] for hit in hits] for hits in found]
 
 
 def open_collection(data: DataConfig) -> PassageCollection:

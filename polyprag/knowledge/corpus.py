@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import final
 
 from polyprag.config import DataConfig
 from polyprag.errors import DataError
 from polyprag.knowledge.ingestion import read_passages
 from polyprag.knowledge.rows import BadRows, Row, RowError
 from polyprag.knowledge.splitting import Tokenize
+from polyprag.passages import StoredPassages
 from polyprag.records import Augmentation, Passage, QAPair
 
 ID_DIGITS = 16  # 64 bits: among a million passages a collision has odds of one to 37 million
@@ -29,10 +31,10 @@ class Corpus:
         duplicates: rows that repeated the content of an earlier passage.
     """
 
-    passages: tuple[Passage, ...]
+    passages: Sequence[Passage]
     augmentations: dict[str, Augmentation] = field(default_factory=dict)
-    canonical: dict[str, str] = field(default_factory=dict)
-    by_content: dict[bytes, str] = field(default_factory=dict)
+    canonical: Mapping[str, str] = field(default_factory=dict)
+    by_content: Mapping[bytes, str] = field(default_factory=dict)
     duplicates: int = 0
 
     def find(self, passage: Passage) -> str | None:
@@ -68,6 +70,11 @@ def read_corpus(
         what = f"holds no passages that can be used ({left_out})" if left_out else "holds no passages"
         raise DataError(f'{path}: {what}; write one {{"title": ..., "text": ...}} a line, or give documents')
     return collector.corpus()
+
+
+def stored_corpus(passages: StoredPassages) -> Corpus:
+    """The corpus of a store, of which only those passages are read that are asked for."""
+    return Corpus(passages, {}, _StoredIds(passages), _StoredContents(passages))
 
 
 def pairs_of(row: Row, key: str) -> tuple[QAPair, ...]:
@@ -133,6 +140,44 @@ class Collector:
     def corpus(self) -> Corpus:
         """What was gathered."""
         return Corpus(tuple(self.passages), self.augmentations, self.canonical, self.by_content, self.duplicates)
+
+
+@final
+class _StoredIds(Mapping[str, str]):
+    """The ids of stored passages, each for itself."""
+
+    def __init__(self, passages: StoredPassages) -> None:
+        self._positions = passages.positions
+
+    def __getitem__(self, passage_id: str) -> str:
+        _ = self._positions[passage_id]
+        return passage_id
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._positions)
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+
+@final
+class _StoredContents(Mapping[bytes, str]):
+    """The ids of stored passages by the sha256 of their contents."""
+
+    def __init__(self, passages: StoredPassages) -> None:
+        self._passages = passages
+
+    def __getitem__(self, content: bytes) -> str:
+        position = self._passages.position_of_content(content.hex())
+        if position is None:
+            raise KeyError(content)
+        return self._passages[position].id
+
+    def __iter__(self) -> Iterator[bytes]:
+        return map(_digest, self._passages)
+
+    def __len__(self) -> int:
+        return len(self._passages)
 
 
 def _digest(passage: Passage) -> bytes:

@@ -160,7 +160,8 @@ def make_card(
     """
     seed, test = config.run.seed, knowledge.test
     report = augmentation_report or {}
-    sequences, cut = measure_sequences(knowledge, config.tasks, tokenizer, seed) if tokenizer else (None, 0)
+    style = config.answering.prompt
+    sequences, cut = measure_sequences(knowledge, config.tasks, tokenizer, seed, style) if tokenizer else (None, 0)
     texts = measure_texts(knowledge, tokenizer, seed) if tokenizer else {}
     card = DataCard(
         name=config.data.name.value,
@@ -202,11 +203,12 @@ def _with_gold(questions: tuple[Question, ...]) -> int:
 
 
 def _trained(knowledge: Knowledge, report: Mapping[str, Any]) -> Trained:
-    own = [knowledge.augmentations.get(passage.id, Augmentation(passage.id)) for passage in knowledge.passages]
+    own = list(knowledge.augmentations.values())
+    without = [0] * (len(knowledge.passages) - len(own))
     return Trained(
         passages=sum(bool(one.qa) for one in own),
-        pairs=spread_of([len(one.qa) for one in own]),
-        rewrites=spread_of([len(one.rewrites) for one in own]),
+        pairs=spread_of([*(len(one.qa) for one in own), *without]),
+        rewrites=spread_of([*(len(one.rewrites) for one in own), *without]),
         by=str(report.get("by", "")),
         filled=int(report.get("filled", 0)),
     )

@@ -19,13 +19,16 @@ from polyprag.knowledge.questions import QuestionSet, settle
 from polyprag.knowledge.released import is_released
 from polyprag.knowledge.selection import describe, of_types, split_questions
 from polyprag.knowledge.splitting import Tokenize
+from polyprag.passages import positions_of
 from polyprag.records import Augmentation, Knowledge, LoadCounts, Passage, Question
 from polyprag.retrieval.bm25 import BM25Retriever
 
 logger = logging.getLogger(__name__)
 
 
-def load_knowledge(data: DataConfig, require_training: bool = False, tokenize: Tokenize | None = None) -> Knowledge:
+def load_knowledge(
+    data: DataConfig, require_training: bool = False, tokenize: Tokenize | None = None, corpus: Corpus | None = None
+) -> Knowledge:
     """Load the corpus, its augmentation and the question splits that the configuration names.
 
     Passages that come with the questions are the corpus when there is none of its own; then only those of the
@@ -36,6 +39,7 @@ def load_knowledge(data: DataConfig, require_training: bool = False, tokenize: T
         data: the configuration's data section.
         require_training: refuse a corpus without any training pairs.
         tokenize: the base model's tokenizer, for `data.splitting.unit=tokens`.
+        corpus: what takes the place of a file in `data.path`.
 
     Raises:
         ConfigError: no file is named, or a question type does not exist.
@@ -49,7 +53,8 @@ def load_knowledge(data: DataConfig, require_training: bool = False, tokenize: T
     elif data.collection:
         knowledge = _load_collected(data, bad)
     else:
-        knowledge = _load_files(data, bad, tokenize)
+        knowledge = _load_files(data, bad, tokenize, corpus)
+    knowledge = dataclasses.replace(knowledge, augmentations=limited(knowledge.augmentations, data))
     logger.info("%s", describe(knowledge))
     if require_training and not any(augmentation.qa for augmentation in knowledge.augmentations.values()):
         raise DataError(
@@ -59,13 +64,13 @@ def load_knowledge(data: DataConfig, require_training: bool = False, tokenize: T
     return knowledge
 
 
-def _load_files(data: DataConfig, bad: BadRows, tokenize: Tokenize | None) -> Knowledge:
-    """The corpus of `data.path`, or of the passages that come with the questions."""
+def _load_files(data: DataConfig, bad: BadRows, tokenize: Tokenize | None, corpus: Corpus | None) -> Knowledge:
+    """The corpus at hand, of `data.path`, or of the passages that come with the questions."""
     data = _with_released(data)
-    own = data.path if data.name is DataName.JSONL else ""
-    if not data.path and not data.questions:
+    own = data.path if data.name is DataName.JSONL and corpus is None else ""
+    if not data.path and not data.questions and corpus is None:
         raise ConfigError("data.path and data.questions are both empty; name a corpus, or questions with passages")
-    corpus = read_corpus(own, data, bad, tokenize) if own else None
+    corpus = read_corpus(own, data, bad, tokenize) if own else corpus
     if corpus is not None and not data.questions:
         asked, repeated = QuestionSet(_beyond_training(corpus, data.train_qas), corpus), 0
     else:
@@ -122,7 +127,7 @@ def _assemble(
         dropped_rows=dict(bad.counts),
         dropped_questions={reason: count for reason, count in split.dropped.items() if count},
     )
-    return Knowledge(tuple(passages), training, test, validation, counts)
+    return Knowledge(passages, training, test, validation, counts)
 
 
 def _training(corpus: Corpus, passages: Iterable[Passage], data: DataConfig, bad: BadRows) -> dict[str, Augmentation]:
@@ -166,16 +171,26 @@ def _select_demo(world: Knowledge, data: DataConfig) -> Knowledge:
     return Knowledge(passages, _of_passages(world.augmentations, passages), tuple(test), tuple(apart), counts)
 
 
-def _within(questions: Iterable[Question], passages: Iterable[Passage]) -> list[Question]:
+def limited(augmentations: Mapping[str, Augmentation], data: DataConfig) -> dict[str, Augmentation]:
+    """The first pairs and rewrites of each passage, as many as the configuration grants."""
+    pairs = data.max_pairs or None
+    rewrites = None if data.max_rewrites < 0 else data.max_rewrites
+    return {
+        id_: dataclasses.replace(own, rewrites=own.rewrites[:rewrites], qa=own.qa[:pairs])
+        for id_, own in augmentations.items()
+    }
+
+
+def _within(questions: Iterable[Question], passages: Sequence[Passage]) -> list[Question]:
     """Questions with the gold passages that are left; those that lost all of theirs are dropped."""
     questions = list(questions)
     with_gold = _with_gold_in(questions, passages)
     return [new for old, new in zip(questions, with_gold, strict=True) if new.passage_ids or not old.passage_ids]
 
 
-def _with_gold_in(questions: Iterable[Question], passages: Iterable[Passage]) -> tuple[Question, ...]:
+def _with_gold_in(questions: Iterable[Question], passages: Sequence[Passage]) -> tuple[Question, ...]:
     """Questions with the gold passages that are left."""
-    left = {passage.id for passage in passages}
+    left = positions_of(passages)
     return tuple(
         dataclasses.replace(question, passage_ids=tuple(id_ for id_ in question.passage_ids if id_ in left))
         for question in questions
@@ -183,4 +198,6 @@ def _with_gold_in(questions: Iterable[Question], passages: Iterable[Passage]) ->
 
 
 def _of_passages(augmentations: Mapping[str, Augmentation], passages: Iterable[Passage]) -> dict[str, Augmentation]:
+    if not augmentations:
+        return {}
     return {passage.id: augmentations[passage.id] for passage in passages if passage.id in augmentations}

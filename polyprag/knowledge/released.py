@@ -34,14 +34,16 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _Entry:
-    """What all models wrote about a passage.
+class Entry:
+    """What all models wrote about a passage for a question that retrieves it.
 
     Attributes:
+        question: its text; empty where the files leave it out.
         text: the passage.
         written: by model.
     """
 
+    question: str
     text: str
     written: dict[str, Augmentation]
 
@@ -71,18 +73,12 @@ def read_released(path: Path, passages: Iterable[Passage], bad: BadRows | None =
         DataError: nothing can be read, or none of the files' passages is in the corpus.
         RowError: an entry cannot be used, and such entries are not left out.
     """
-    entries = [entry for row in _rows(path, bad or BadRows()) for entry in _entries(row, bad or BadRows())]
-    models = Counter(model for entry in entries for model in entry.written)
-    if not models:
-        raise DataError(f"{path}: no entry has both passages and what a model wrote about them; name another file")
-    model = max(sorted(models), key=lambda name: models[name])
-    if len(models) > 1:
-        logger.info("%s: %s of the models %s is taken", path, model, ", ".join(sorted(models)))
-    known = _by_words(passages)
+    entries, model = read_entries(path, bad or BadRows())
+    known = ids_by_words(passages)
     augmentations: dict[str, Augmentation] = {}
     strange: set[str] = set()
     for entry in entries:
-        words = _words(entry.text)
+        words = words_of(entry.text)
         for id_ in known.get(words, ()):
             written = entry.written.get(model, Augmentation(id_))
             merge_into(augmentations, Augmentation(id_, written.rewrites, written.qa))
@@ -94,6 +90,27 @@ def read_released(path: Path, passages: Iterable[Passage], bad: BadRows | None =
     if strange:
         logger.warning("%s: %d of its passages are not in the corpus and are passed over", path, len(strange))
     return augmentations
+
+
+def read_entries(path: Path, bad: BadRows) -> tuple[list[Entry], str]:
+    """All entries, and the model that has written about the most passages, which is named in the log if not alone.
+
+    Args:
+        path: a file, or the folder of a model.
+        bad: what happens to entries that cannot be used.
+
+    Raises:
+        DataError: nothing can be read.
+        RowError: an entry cannot be used, and such entries are not left out.
+    """
+    entries = [entry for row in _rows(path, bad) for entry in _entries(row, bad)]
+    models = Counter(model for entry in entries for model in entry.written)
+    if not models:
+        raise DataError(f"{path}: no entry has both passages and what a model wrote about them; name another file")
+    model = max(sorted(models), key=lambda name: models[name])
+    if len(models) > 1:
+        logger.info("%s: %s of the models %s is taken", path, model, ", ".join(sorted(models)))
+    return entries, model
 
 
 def released_questions(path: Path, bad: BadRows) -> Iterator[Row]:
@@ -170,7 +187,8 @@ def _is_json(path: Path) -> bool:
     return path.is_file() and path.name.endswith((".json", ".json.gz"))
 
 
-def _entries(row: Row, bad: BadRows) -> Iterator[_Entry]:
+def _entries(row: Row, bad: BadRows) -> Iterator[Entry]:
+    question = str(row.values.get("question") or "")
     for entry in _tolerated_objects(row, bad):
         text, written = "", {}
         with bad.tolerated():
@@ -178,7 +196,7 @@ def _entries(row: Row, bad: BadRows) -> Iterator[_Entry]:
             models = {key.removesuffix(end) for key in entry.values for end in (REWRITE, QA) if key.endswith(end)}
             written = {model: _written(entry, model) for model in sorted(models) if text}
         if written:
-            yield _Entry(text, written)
+            yield Entry(question, text, written)
 
 
 def _tolerated_objects(row: Row, bad: BadRows) -> list[Row]:
@@ -216,14 +234,15 @@ def _type_of(place: str) -> str:
     return "" if name == "total" else name
 
 
-def _by_words(passages: Iterable[Passage]) -> dict[str, list[str]]:
+def ids_by_words(passages: Iterable[Passage]) -> dict[str, list[str]]:
     """Ids of passages by the words of their text, and by those of title and text."""
     known: dict[str, list[str]] = {}
     for passage in passages:
-        for words in {_words(passage.text), _words(f"{passage.title} {passage.text}")}:
+        for words in {words_of(passage.text), words_of(f"{passage.title} {passage.text}")}:
             known.setdefault(words, []).append(passage.id)
     return known
 
 
-def _words(text: str) -> str:
+def words_of(text: str) -> str:
+    """A text without capitals, punctuation and line ends, by which texts are compared."""
     return " ".join(re.findall(r"\w+", text.casefold()))

@@ -147,16 +147,20 @@ class Splitter:
         return count
 
 
-def _ends_sentence(text: str, piece: Piece, following: Piece) -> bool:
-    """Whether a piece looks like the last of a sentence; unsure cases count as none."""
-    word = text[piece.start : piece.end].rstrip(_CLOSERS)
+def ends_sentence(word: str, following: str) -> bool:
+    """Whether a word looks like the last of a sentence before another word; unsure cases count as none."""
+    word = word.rstrip(_CLOSERS)
     if word.endswith(tuple(_WIDE_ENDS)):
         return True
     if not word.endswith((".", "!", "?", "…")):
         return False
     if word.endswith(".") and _ABBREVIATION.fullmatch(word.lstrip(_OPENERS).rstrip(".")):
         return False
-    return not text[following.start : following.end].lstrip(_OPENERS)[:1].islower()
+    return not following.lstrip(_OPENERS)[:1].islower()
+
+
+def _ends_sentence(text: str, piece: Piece, following: Piece) -> bool:
+    return ends_sentence(text[piece.start : piece.end], text[following.start : following.end])
 
 
 def _ends_line(text: str, piece: Piece, following: Piece) -> bool:

@@ -84,7 +84,7 @@ def examples_of(
         groups = [(list(pairs), shown) for shown in shown_with if pairs]
     ending = -1 if config.recipe is Recipe.PRAG else None
     sequences = [
-        [Example(tuple(writer.question(p.question, shown)), tuple(writer.answer(p.answer)[:ending])) for p in chosen]
+        [Example(tuple(writer.question(p.question, shown)), tuple(writer.target(p)[:ending])) for p in chosen]
         for chosen, shown in groups
     ]
     if config.passage_text:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from polyprag.answering.drafting import Draft, Drafter
 from polyprag.augmentation.sentences import split_sentences
 from polyprag.knowledge.prompts import with_title
-from polyprag.methods.method import SHOT_CHOICES, Method
+from polyprag.methods.method import InContextMethod
 from polyprag.methods.workbench import Answered, Clock, Setting
 from polyprag.records import Question
 
@@ -52,6 +52,7 @@ class Progress:
         retrievals: queries that were searched with.
         prompt_tokens: tokens of all prompts, of the answer so far as well.
         generated_tokens: tokens of all drafts.
+        first_token_at: when the first token of the first draft was there, by `time.perf_counter`.
     """
 
     question: Question
@@ -64,9 +65,10 @@ class Progress:
     retrievals: int = 0
     prompt_tokens: int = 0
     generated_tokens: int = 0
+    first_token_at: float | None = None
 
 
-class ActiveRag(Method):
+class ActiveRag(InContextMethod):
     """What FLARE and DRAGIN share; they differ in what is a doubt and in what is asked for then.
 
     A draft runs to its end. If it holds a doubt, the tokens before it stand, passages are retrieved in place of those
@@ -87,7 +89,7 @@ class ActiveRag(Method):
 
     def options(self) -> list[Setting]:
         """Passages and examples in the prompt."""
-        return self.passage_options(shots=SHOT_CHOICES)
+        return self.passage_options(shots=self.shot_choices())
 
     def prepare(self, questions: Sequence[Question], settings: Sequence[Setting]) -> None:
         """Open model and index."""
@@ -106,7 +108,7 @@ class ActiveRag(Method):
                 with clock.step("retrieve"):
                     self.retrieve([row for row, _ in asked], [query for _, query in asked], setting.passages)
         seconds = clock.shared_by(len(questions))
-        return [self._answered(row, seconds) for row in rows]
+        return [self._answered(row, seconds, clock.until(row.first_token_at)) for row in rows]
 
     def retrieve(self, rows: Sequence[Progress], queries: Sequence[str], passages: int) -> None:
         """Put what each query finds in place of the row's passages; where it finds nothing, these stay."""
@@ -119,12 +121,12 @@ class ActiveRag(Method):
     @property
     def bytes_per_passage(self) -> float:
         """Texts and index."""
-        return self.bench.text_bytes_per_passage + self.bench.index_bytes_per_passage
+        return super().bytes_per_passage + self.bench.text_bytes_per_passage + self.bench.index_bytes_per_passage
 
     @cached_property
     def drafter(self) -> Drafter:
-        """Drafts by the base model alone."""
-        return Drafter(self.bench.plain_generator)
+        """Drafts by what answers."""
+        return Drafter(self.generator)
 
     def _advance(self, rows: Sequence[Progress], shots: int) -> list[Doubt | None]:
         """Draft once for all rows and keep what stands; a row that is in doubt awaits passages."""
@@ -138,14 +140,15 @@ class ActiveRag(Method):
         for row, prompt, draft in zip(rows, prompts, drafts, strict=True):
             row.prompt_tokens += len(prompt)
             row.generated_tokens += len(draft.ids)
+            row.first_token_at = row.first_token_at or draft.first_token_at
             doubt = self.doubt(row, draft, sentences_of(draft)[int(row.vouched) :])
             row.kept += draft.ids[: doubt.cut] if doubt else draft.ids
             row.vouched, row.finished = doubt is not None, doubt is None
             doubts.append(doubt)
         return doubts
 
-    def _answered(self, row: Progress, seconds: dict[str, float]) -> Answered:
-        generated = self.bench.plain_generator.read(row.kept)
+    def _answered(self, row: Progress, seconds: dict[str, float], first_token_seconds: float | None) -> Answered:
+        generated = self.generator.read(row.kept)
         return Answered(
             generated,
             tuple(row.found),
@@ -154,6 +157,7 @@ class ActiveRag(Method):
             seconds,
             retrievals=row.retrievals,
             discarded_tokens=row.generated_tokens - len(row.kept),
+            first_token_seconds=first_token_seconds,
         )
 
 

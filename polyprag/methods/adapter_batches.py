@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from polyprag.config import Composition
 from polyprag.errors import AdapterError
-from polyprag.experts.layer import GateContext, PooledLinear
+from polyprag.experts.gate_context import GateContext
+from polyprag.experts.layer import PooledLinear
 from polyprag.knowledge.tasks import Pack
 from polyprag.training.batches import Batch, collate
 from polyprag.training.module import label_logits
@@ -104,12 +105,12 @@ def train_together(
         model: a model that PEFT wraps, not changed by merged weights.
         adapter: the adapter in it whose shape all have.
         start: its weights by PEFT's names, from which all start.
-        steps: the packs of each step, by passage id; the counts of steps may differ.
+        steps: the packs of each step, by what errors call the adapter's subject; the counts of steps may differ.
         learning_rate: of AdamW, as for one adapter.
         pad: token id for padding.
 
     Returns:
-        The weights of each adapter after its own last step, by passage id and PEFT's names.
+        The weights of each adapter after its own last step, by subject and PEFT's names.
 
     Raises:
         AdapterError: the loss of an adapter is not finite.
@@ -121,15 +122,15 @@ def train_together(
         for number, packs_K in enumerate(zip_longest(*steps.values(), fillvalue=()), start=1):
             rows = [dataclasses.replace(pack, task=index) for index, packs in enumerate(packs_K) for pack in packs]
             losses_K = batch_of.losses(model, collate(rows, pad).to(model.device))
-            for passage, loss in zip(steps, losses_K.tolist(), strict=True):
-                check_loss(loss, number, f"the adapter of passage {passage!r}")
+            for name, loss in zip(steps, losses_K.tolist(), strict=True):
+                check_loss(loss, number, f"the adapter of {name}")
             losses_K.sum().backward()  # type: ignore[no-untyped-call]
             batch_of.context.deactivate()
             optimizer.step()
             optimizer.zero_grad()
-            for index, (passage, own) in enumerate(steps.items()):
+            for index, (name, own) in enumerate(steps.items()):
                 if len(own) == number:  # momentum goes on moving it, so it is taken at once
-                    finished[passage] = batch_of.adapter(index)
+                    finished[name] = batch_of.adapter(index)
     return finished
 
 

@@ -2,54 +2,52 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-import random
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from rich.console import Console
 from rich.progress import track
 from safetensors.torch import load_file
 from torch import Tensor
 
-from polyprag.config import Config, Recipe
+from polyprag.config import AdapterPer, Config, PromptStyle
 from polyprag.errors import AdapterError
 from polyprag.experts.base_model import BaseModel
-from polyprag.files import replace_folder, write_json, write_tensors
-from polyprag.knowledge.prompts import PromptWriter
-from polyprag.knowledge.tasks import Example, Pack, examples_of, pack
-from polyprag.methods.adapter_batches import check_loss, train_together
-from polyprag.records import Augmentation, Passage, QAPair
-from polyprag.training.batches import collate
-from polyprag.training.module import label_loss
+from polyprag.knowledge.question_augmentations import QuestionAugmentations
+from polyprag.knowledge.released import words_of
+from polyprag.methods.adapter_claims import Claims
+from polyprag.methods.adapter_files import FACTS, INITIAL, WARM_UP, WEIGHTS, AdapterFiles, Subject, digest
+from polyprag.methods.adapter_training import AdapterTrainer
+from polyprag.records import Augmentation, Passage, QAPair, Question
 
-T = TypeVar("T")
+__all__ = ["FACTS", "INITIAL", "MERGED", "WARM_UP", "WEIGHTS", "AdapterEncoder"]
 
-INITIAL = "default"
 MERGED = "merged"
-FACTS = "training.json"
-WEIGHTS = "adapter_model.safetensors"
-WARM_UP = "warm_up"
+RECIPE_LENGTH = 12
+"""Hexadecimal digits of the name of a recipe's folder."""
 
 
 class AdapterEncoder:
     """Trains, stores, loads and merges the adapters of a run.
 
+    With `prag.per=question_passage` there is one for each question and passage, trained on what was written of the
+    passage for the question where that is known, and else on what is known of the passage. The question itself is no
+    part of the training. Calls without a question get the adapter of the passage.
+
     Args:
         base: a base model of its own; PEFT wraps its layers.
         config: the whole configuration; `prag.*` is the recipe.
-        folder: the run's folder; an adapter lies in `adapters/<hash of the recipe>/<hash of what it is trained on>`.
+        folder: the run's folder; adapters lie in `adapters/<hash of the recipe>`, see `AdapterFiles`.
         augmentations: what the adapters are trained on, by passage id.
         warm_up: outside pairs that the shared start is trained on first, in `adapters/<hash of the recipe>/warm_up`;
             none leaves it as the seed draws it.
+        by_question: what was written of passages for single questions.
     """
 
     def __init__(
@@ -59,10 +57,10 @@ class AdapterEncoder:
         folder: Path,
         augmentations: Mapping[str, Augmentation],
         warm_up: Sequence[QAPair] = (),
+        by_question: QuestionAugmentations | None = None,
     ) -> None:
         self.base, self.config, self.augmentations, self.warm_up = base, config, augmentations, warm_up
-        self.writer = PromptWriter(base.tokenizer)
-        self.tasks = dataclasses.replace(config.tasks, recipe=config.prag.recipe, loss=config.prag.loss)
+        self.by_question = by_question or {}
         torch.manual_seed(config.run.seed)
         lora = LoraConfig(
             r=config.prag.rank,
@@ -73,55 +71,95 @@ class AdapterEncoder:
         with warnings.catch_warnings():  # PEFT 0.21 asks transformers 5 by a name that is being retired
             warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
             self.model: Any = get_peft_model(base.model, lora, adapter_name=INITIAL)
+        self.trainer = AdapterTrainer(self.model, base, config)
+        self.writer, self.tasks = self.trainer.writer, self.trainer.tasks
         self.drawn = {name: tensor.clone() for name, tensor in get_peft_model_state_dict(self.model).items()}
-        warmed = (config.warm_up.epochs, tuple(warm_up)) if warm_up else ()
-        recipe = _hash(
-            config.prag, self.tasks, config.run.seed, base.fingerprint, config.base.quantisation.value, *warmed
-        )
-        self.folder = folder / "adapters" / recipe[:12]
-        self.identity = _hash(recipe, sorted(augmentations.items()))
+        recipe = self._recipe()
+        self.files = AdapterFiles(folder / "adapters" / recipe[:RECIPE_LENGTH])
+        self.folder = self.files.folder
+        self.claims = Claims(self.folder)
+        written = [sorted(self.by_question.items())] if self.by_question else []
+        self.identity = digest(recipe, sorted(augmentations.items()), *written)
         self.loaded: list[str] = []
 
-    def path(self, passage: Passage) -> Path:
-        """The folder of a passage's adapter."""
-        return self.folder / _hash(passage.content_hash, self._augmentation(passage))[:16]
+    def subject(self, passage: Passage, question: Question | None = None) -> Subject:
+        """What the adapter of a passage is trained on, and the question that it is kept for, if any."""
+        known = self.augmentations.get(passage.id, Augmentation(""))
+        if question is None or self.config.prag.per is AdapterPer.PASSAGE:
+            return Subject(passage, known)
+        own = self.by_question.get((words_of(question.text), passage.id), known)
+        return Subject(passage, own, question.text)
 
-    def encode(self, passages: Sequence[Passage]) -> None:
+    def path(self, passage: Passage, question: Question | None = None) -> Path:
+        """The folder of a passage's adapter, or of its adapter for a question."""
+        return self.files.path(self.subject(passage, question))
+
+    def encode(self, passages: Sequence[Passage], questions: Sequence[Question] | None = None) -> None:
         """Train the adapters that are not there yet, `prag.parallel` at a time; these are on disk before others begin.
+
+        Processes that work in the same folder share the work: none trains what another is at, and all wait for all.
+
+        Args:
+            passages: whose adapters are wanted.
+            questions: the question for each of them that retrieves it.
 
         Raises:
             AdapterError: a trained adapter changes no logit, or its loss is not finite.
             DataError: a passage has nothing to train on.
         """
-        missing = [passage for passage in passages if not (self.path(passage) / FACTS).exists()]
+        asked: Sequence[Question | None] = questions if questions is not None else [None] * len(passages)
+        subjects = [self.subject(passage, question) for passage, question in zip(passages, asked, strict=True)]
+        wanted = {self.files.path(subject): subject for subject in subjects}
+        missing = [subject for subject in wanted.values() if not self.files.holds(subject)]
         if missing:
             _ = self.start  # trained and timed apart from the first adapter
         console = Console(stderr=True)
-        trained = (one for group in self._groups(missing) for one in self._trained(group))
-        for passage, seconds in track(
-            trained, description="PRAG adapters", total=len(missing), console=console, disable=not missing
+        for _ in track(
+            self._encoded(missing),
+            description="PRAG adapters",
+            total=len(missing),
+            console=console,
+            disable=not missing,
         ):
-            self._save(self.path(passage), seconds)
+            pass
 
-    def train(self, passage: Passage) -> None:
-        """Train one passage's adapter from the shared start, in memory.
+    def _encoded(self, missing: Sequence[Subject]) -> Iterator[Subject]:
+        """Have the adapters of some subjects on disk, one after the other, those that other processes train at last."""
+        left = list(missing)
+        while left:
+            others: list[Subject] = []
+            for group in self.trainer.groups(left):
+                with self.claims.of([self.files.path(subject) for subject in group]) as claimed:
+                    own = [subject for subject, ours in zip(group, claimed, strict=True) if ours]
+                    others += [subject for subject, ours in zip(group, claimed, strict=True) if not ours]
+                    yield from (subject for subject in own if self.files.holds(subject))
+                    todo = [subject for subject in own if not self.files.holds(subject)]
+                    for subject, seconds in self._trained(todo) if todo else ():
+                        self.files.save(self.files.path(subject), self.model, seconds)
+                        yield subject
+            left = [subject for subject in others if not self.files.holds(subject)]
+            yield from (subject for subject in others if self.files.holds(subject))
+            if left:
+                self.claims.wait()
+
+    def train(self, subject: Subject) -> None:
+        """Train one adapter from the shared start, in memory.
 
         Raises:
             AdapterError: it changes no logit afterwards, or its loss is not finite.
+            DataError: there is nothing to train on.
         """
-        which = f"the adapter of passage {passage.id!r}"
-        self._fit(self.start, self._all_steps(passage), which)
-        self._check_effect(passage.title, which)
+        which = f"the adapter of {subject.name}"
+        self.trainer.fit(self.start, self.trainer.steps(subject), which, subject.passage.title)
 
-    def train_together(self, passages: Sequence[Passage]) -> dict[str, dict[str, Tensor]]:
-        """The weights of several passages' adapters by passage id, each trained as if alone; the model stays as it is.
+    def train_together(self, subjects: Sequence[Subject]) -> dict[str, dict[str, Tensor]]:
+        """The weights of several adapters by subject's name, each trained as if alone; the model stays as it is.
 
         Raises:
             AdapterError: a loss is not finite.
+            DataError: there is nothing to train on.
         """
-        steps = {passage.id: self._all_steps(passage) for passage in passages}
-        rate, pad = self.config.prag.learning_rate, self.base.tokenizer.pad_token_id
-        return train_together(self.model, INITIAL, self.start, steps, rate, pad)
+        return self.trainer.fit_together(self.start, subjects)
 
     @cached_property
     def start(self) -> dict[str, Tensor]:
@@ -133,31 +171,40 @@ class AdapterEncoder:
         if not self.warm_up:
             return self.drawn
         folder = self.folder / WARM_UP
-        if not (folder / FACTS).exists():
-            started = time.perf_counter()
-            self._fit(self.drawn, self._warm_up_steps(), "the warm-up adapter", "PRAG warm-up")
-            self._check_effect("", "the warm-up adapter")
-            self._save(folder, time.perf_counter() - started)
+        with self.claims.alone(folder):
+            if not (folder / FACTS).exists():
+                started = time.perf_counter()
+                steps = self.trainer.warm_up_steps(self.warm_up)
+                self.trainer.fit(self.drawn, steps, "the warm-up adapter", shown="PRAG warm-up")
+                self.files.save(folder, self.model, time.perf_counter() - started)
         return load_file(folder / WEIGHTS)
 
-    def load_and_merge(self, passages: Sequence[Passage]) -> None:
+    def load_and_merge(
+        self, passages: Sequence[Passage], question: Question | None = None, strength: float = 1.0
+    ) -> None:
         """Load the adapters of some passages and put their sum in force; with no passage, the base model alone.
 
         PEFT's `cat` adds up the weight updates, as PRAG does; `linear` would add A and B apart.
+
+        Args:
+            passages: whose adapters are merged.
+            question: the question that retrieves them.
+            strength: factor on their sum.
 
         Raises:
             AdapterError: a stored adapter does not fit the model.
         """
         self.loaded = [f"passage_{number}" for number in range(len(passages))]
         for name, passage in zip(self.loaded, passages, strict=True):
-            result = self.model.load_adapter(str(self.path(passage)), adapter_name=name)
+            path = self.path(passage, question)
+            result = self.model.load_adapter(str(path), adapter_name=name)
             unmatched = [*result.unexpected_keys, *(key for key in result.missing_keys if f".{name}." in key)]
             if unmatched:
-                raise AdapterError(f"{self.path(passage)}: {len(unmatched)} weights do not fit, such as {unmatched[0]}")
+                raise AdapterError(f"{path}: {len(unmatched)} weights do not fit, such as {unmatched[0]}")
         if not passages:
             self.model.base_model.disable_adapter_layers()
             return
-        self.model.add_weighted_adapter(self.loaded, [1.0] * len(self.loaded), MERGED, combination_type="cat")
+        self.model.add_weighted_adapter(self.loaded, [strength] * len(self.loaded), MERGED, combination_type="cat")
         self.model.set_adapter(MERGED)
         self.loaded.append(MERGED)
 
@@ -171,34 +218,31 @@ class AdapterEncoder:
         self.loaded = []
 
     def mean_bytes(self) -> float:
-        """Mean bytes of a passage's adapter on disk, weights and configuration; it holds the start that it had."""
-        passages = [adapter for adapter in self._adapters() if adapter.name != WARM_UP]
-        sizes = [sum(file.stat().st_size for file in adapter.iterdir()) for adapter in passages]
-        return sum(sizes) / max(1, len(sizes))
+        """Mean bytes of a passage's adapters on disk: of its only one, or of those for all questions at hand."""
+        return self.files.mean_bytes()
+
+    def count(self) -> int:
+        """Passages that have an adapter."""
+        return self.files.count()
 
     def train_seconds(self) -> float:
         """Seconds that the adapters at hand took to train, and their warm-up."""
-        return sum(float(json.loads((adapter / FACTS).read_text())["seconds"]) for adapter in self._adapters())
+        return self.files.train_seconds()
 
-    def _adapters(self) -> list[Path]:
-        return sorted(facts.parent for facts in self.folder.glob(f"*/{FACTS}"))
+    def _recipe(self) -> str:
+        """A hash of all that an adapter depends on but its subject."""
+        config = self.config
+        warmed = (config.warm_up.epochs, tuple(self.warm_up)) if self.warm_up else ()
+        later = [
+            choice.value
+            for choice, usual in ((config.answering.prompt, PromptStyle.DIRECT), (config.prag.per, AdapterPer.PASSAGE))
+            if choice is not usual
+        ]
+        quantisation = config.base.quantisation.value
+        return digest(config.prag, self.tasks, config.run.seed, self.base.fingerprint, quantisation, *warmed, *later)
 
-    def _augmentation(self, passage: Passage) -> Augmentation:
-        return self.augmentations.get(passage.id, Augmentation(""))
-
-    def _groups(self, passages: Sequence[Passage]) -> list[Sequence[Passage]]:
-        """Passages to train together: of like numbers of steps and of tokens, so that little is padding."""
-        size = self.config.prag.parallel
-        alike = sorted(passages, key=self._size) if size > 1 else passages
-        return [alike[at : at + size] for at in range(0, len(alike), size)]
-
-    def _size(self, passage: Passage) -> tuple[int, int]:
-        """Steps and tokens of one pass."""
-        steps = self._steps(passage)
-        return len(steps), sum(len(pack) for packs in steps for pack in packs)
-
-    def _trained(self, group: Sequence[Passage]) -> Iterator[tuple[Passage, float]]:
-        """Put the trained adapter of one passage after the other into the model; with it come its seconds."""
+    def _trained(self, group: Sequence[Subject]) -> Iterator[tuple[Subject, float]]:
+        """Put one trained adapter after the other into the model; with it come its seconds."""
         started = time.perf_counter()
         if len(group) == 1:
             self.train(group[0])
@@ -206,80 +250,8 @@ class AdapterEncoder:
             return
         together = self.train_together(group)
         share = (time.perf_counter() - started) / len(group)
-        for passage in group:
+        for subject in group:
             started = time.perf_counter()
-            set_peft_model_state_dict(self.model, together[passage.id])
-            self._check_effect(passage.title, f"the adapter of passage {passage.id!r}")
-            yield passage, share + time.perf_counter() - started
-
-    def _all_steps(self, passage: Passage) -> list[list[Pack]]:
-        """The steps of all passes: in the same order by PRAG's recipe, else in one of its own in each."""
-        prag, steps = self.config.prag, self._steps(passage)
-        order = random.Random(self.config.run.seed)
-        epochs = [steps] * prag.epochs if prag.recipe is Recipe.PRAG else _shuffled(steps, prag.epochs, order)
-        return [packs for epoch in epochs for packs in epoch]
-
-    def _steps(self, passage: Passage) -> list[list[Pack]]:
-        groups = examples_of(passage, self._augmentation(passage), self.tasks, self.writer)
-        return [packs for group in groups for packs in self._chunked(group)]
-
-    def _warm_up_steps(self) -> list[list[Pack]]:
-        """Pairs alone with the end of the turn, as in the official code, in an order of their own in each pass."""
-        pairs = [
-            Example(tuple(self.writer.question(pair.question)), tuple(self.writer.answer(pair.answer)))
-            for pair in self.warm_up
-        ]
-        epochs = _shuffled(pairs, self.config.warm_up.epochs, random.Random(self.config.run.seed))
-        return [packs for epoch in epochs for packs in self._chunked(epoch)]
-
-    def _chunked(self, examples: Sequence[Example]) -> list[list[Pack]]:
-        size = self.config.prag.batch_size
-        return [pack(0, examples[at : at + size], self.tasks) for at in range(0, len(examples), size)]
-
-    def _fit(self, start: dict[str, Tensor], steps: Sequence[Sequence[Pack]], which: str, shown: str = "") -> None:
-        """Take an adapter's steps from these weights on, in memory, under a progress bar if it is given a name."""
-        set_peft_model_state_dict(self.model, start)
-        self.model.set_adapter(INITIAL)
-        weights = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(weights, lr=self.config.prag.learning_rate)
-        console = Console(stderr=True)
-        for number, packs in enumerate(track(steps, description=shown, console=console, disable=not shown), start=1):
-            batch = collate(packs, self.base.tokenizer.pad_token_id).to(self.base.device)
-            loss = label_loss(self.model, batch)
-            check_loss(loss.item(), number, which)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            optimizer.zero_grad()
-
-    def _save(self, folder: Path, seconds: float) -> None:
-        dtype = self.base.model.dtype
-        tensors: dict[str, Tensor] = get_peft_model_state_dict(self.model)
-        with replace_folder(folder) as new:
-            self.model.peft_config[INITIAL].save_pretrained(str(new))
-            contiguous = {name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}
-            write_tensors(new / WEIGHTS, contiguous, {"format": "pt"})
-            write_json(new / FACTS, {"seconds": seconds})
-
-    @torch.no_grad()
-    def _check_effect(self, title: str, which: str) -> None:
-        prompt = torch.tensor([self.writer.question(f"What is {title or 'this'}?")], device=self.base.device)
-        model: PeftModel = self.model
-        with model.disable_adapter():
-            before = model(prompt).logits[0, -1]
-        if torch.equal(model(prompt).logits[0, -1], before):
-            raise AdapterError(
-                f"{which} changes no logit of the base model after training; check prag.targets and prag.learning_rate"
-            )
-
-
-def _shuffled(items: Iterable[T], times: int, order: random.Random) -> list[list[T]]:
-    """The items in several orders, one after the other, each made of the one before."""
-    current, orders = list(items), []
-    for _ in range(times):
-        order.shuffle(current)
-        orders.append(list(current))
-    return orders
-
-
-def _hash(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
+            set_peft_model_state_dict(self.model, together[subject.name])
+            self.trainer.check_effect(subject.passage.title, f"the adapter of {subject.name}")
+            yield subject, share + time.perf_counter() - started

@@ -14,11 +14,13 @@ class DaRag(PromptMethod):
     """`da_rag`: what PRAG trains an adapter on, shown instead."""
 
     def check(self, questions: Sequence[Question]) -> None:
-        """Look for augmentation.
+        """Look for augmentation, and for the LoRA of the answers' form where it is wanted.
 
         Raises:
-            ConfigError: no passage has any, so that this would be standard RAG.
+            ConfigError: no passage has any, so that this would be standard RAG; or there is no such LoRA.
+            StoreError: the LoRA is damaged or belongs to another base model.
         """
+        super().check(questions)
         if not any(kept.rewrites or kept.qa for kept in self.bench.knowledge.augmentations.values()):
             raise ConfigError(
                 f"{self.name}: no passage has rewrites or question-answer pairs; write them with python train.py "
@@ -32,7 +34,13 @@ class DaRag(PromptMethod):
     @property
     def identity(self) -> str:
         """What the passages are augmented with."""
-        return hashlib.sha256(repr(sorted(self.bench.knowledge.augmentations.items())).encode()).hexdigest()
+        augmented = hashlib.sha256(repr(sorted(self.bench.knowledge.augmentations.items())).encode()).hexdigest()
+        return augmented + super().identity
+
+    @property
+    def needs_augmentation(self) -> bool:
+        """It is what the prompts show."""
+        return True
 
     @property
     def bytes_per_passage(self) -> float:

@@ -72,7 +72,7 @@ class Dragin(ActiveRag):
     @property
     def identity(self) -> str:
         """Its threshold and the length of its queries."""
-        return repr(self.bench.config.dragin)
+        return repr(self.bench.config.dragin) + super().identity
 
     def _context(self, row: Progress, drafted: Sequence[Word]) -> list[Word]:
         """The words of the question, of what stands of the answer, and of the draft, placed in prompt and draft."""

@@ -36,7 +36,7 @@ class Flare(ActiveRag):
     @property
     def identity(self) -> str:
         """Its thresholds and the form of its queries."""
-        return repr(self.bench.config.flare)
+        return repr(self.bench.config.flare) + super().identity
 
 
 def masked(draft: Draft, sentence: Span, threshold: float) -> str:

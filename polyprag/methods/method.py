@@ -6,10 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import product
 
-from polyprag.config import Combine, MethodName
+from polyprag.answering.generation import Generator
+from polyprag.config import Combine, MethodName, PromptStyle
 from polyprag.knowledge.prompts import with_title
+from polyprag.methods.control_lora import ControlLora
 from polyprag.methods.workbench import Answered, Clock, Setting, Workbench
 from polyprag.records import Passage, Question
+from polyprag.training.controls import FORMAT_SUFFIX
 
 PASSAGE_CHOICES = (1, 2, 3)
 COMBINE_CHOICES = (Combine.SUM, Combine.MEAN, Combine.SCORE)
@@ -58,6 +61,21 @@ class Method(ABC):
         """Seconds of training behind the answers."""
         return 0.0
 
+    @property
+    def trained_passages(self) -> int:
+        """Passages over which the seconds of training are to be spread."""
+        return len(self.bench.passages)
+
+    @property
+    def needs_augmentation(self) -> bool:
+        """Whether the passages' rewrites and pairs are needed before the first question."""
+        return self.retrieves and self.bench.config.answering.expand_index
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether an index is needed before the first question."""
+        return True
+
     def passage_options(
         self, combine: Sequence[Combine] = (Combine.SUM,), shots: Sequence[int] = (0,)
     ) -> list[Setting]:
@@ -65,14 +83,12 @@ class Method(ABC):
 
         Args:
             combine: ways to combine gates that matter to the method; with one passage they are all the same.
-            shots: numbers of examples that matter to the method.
+            shots: numbers of examples to try.
         """
         answering = self.bench.config.answering
         passages = (answering.passages,) if answering.passages else PASSAGE_CHOICES
         if len(combine) > 1 and answering.combine is not Combine.AUTO:
             combine = (answering.combine,)
-        if len(shots) > 1 and answering.shots >= 0:
-            shots = (answering.shots,)
         return [
             Setting(count, how, examples)
             for count, how, examples in product(passages, combine, shots)
@@ -80,8 +96,58 @@ class Method(ABC):
         ]
 
 
-class PromptMethod(Method):
-    """Methods of the bare base model: `vanilla` answers from its own memory, `standard_rag` from retrieved passages."""
+class InContextMethod(Method):
+    """Methods that know what stands in the prompt: of the base model alone, or, by names in `_format`, in good form.
+
+    The latter answer under `format_lora`, which has learned the form of answers from outside passages and nothing of
+    the corpus. So they are to the trained methods what these would be without the corpus's knowledge in their weights.
+    """
+
+    @property
+    def format(self) -> ControlLora | None:
+        """The LoRA of the answers' form; None for methods of the base model alone."""
+        return self.bench.control(MethodName.FORMAT_LORA) if self.name.endswith(FORMAT_SUFFIX) else None
+
+    @property
+    def generator(self) -> Generator:
+        """What answers: the base model, or the base model under that LoRA."""
+        return self.format.generator if self.format else self.bench.plain_generator
+
+    def check(self, questions: Sequence[Question]) -> None:
+        """Open the store of that LoRA where it is wanted.
+
+        Raises:
+            ConfigError: it was not trained, or for other prompts.
+            StoreError: it is damaged or belongs to another base model.
+        """
+        if self.format:
+            self.format.check(self.name)
+
+    def shot_choices(self) -> tuple[int, ...]:
+        """Numbers of short-answer examples to try; chains of thought have examples of their own."""
+        answering = self.bench.config.answering
+        if answering.prompt is PromptStyle.COT:
+            return (0,)
+        return (answering.shots,) if answering.shots >= 0 else SHOT_CHOICES
+
+    @property
+    def identity(self) -> str:
+        """The store of that LoRA; nothing for methods of the base model alone."""
+        return self.format.store.manifest.digest if self.format else ""
+
+    @property
+    def bytes_per_passage(self) -> float:
+        """That LoRA over the passages of the corpus."""
+        return self.format.bytes / len(self.bench.passages) if self.format else 0.0
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds of that LoRA's training."""
+        return self.format.train_seconds if self.format else 0.0
+
+
+class PromptMethod(InContextMethod):
+    """A single prompt: `vanilla` answers from its own memory, `standard_rag` from retrieved passages."""
 
     @property
     def retrieves(self) -> bool:
@@ -95,13 +161,12 @@ class PromptMethod(Method):
     def options(self) -> list[Setting]:
         """Passages and examples in the prompt."""
         if self.retrieves:
-            return self.passage_options(shots=SHOT_CHOICES)
-        shots = self.bench.config.answering.shots
-        return [Setting(shots=examples) for examples in ((shots,) if shots >= 0 else SHOT_CHOICES)]
+            return self.passage_options(shots=self.shot_choices())
+        return [Setting(shots=examples) for examples in self.shot_choices()]
 
     def prepare(self, questions: Sequence[Question], settings: Sequence[Setting]) -> None:
         """Open model and index."""
-        _ = self.bench.base, self.bench.retriever
+        _ = self.generator, self.bench.retriever
 
     def answer(self, questions: Sequence[Question], setting: Setting) -> list[Answered]:
         """Retrieve if the setting says so, write the prompts, generate."""
@@ -115,7 +180,7 @@ class PromptMethod(Method):
                 self.bench.writer.question(question.text, [self.shown(passage) for passage in context], setting.shots)
                 for question, context in zip(questions, contexts, strict=True)
             ]
-            texts = self.bench.plain_generator.answer(prompts)
+            texts = self.generator.answer(prompts)
         seconds = clock.shared_by(len(questions))
         return [
             Answered(
@@ -125,6 +190,7 @@ class PromptMethod(Method):
                 len(prompt),
                 seconds,
                 retrievals=int(self.retrieves),
+                first_token_seconds=clock.until(text.first_token_at),
             )
             for text, context, prompt in zip(texts, contexts, prompts, strict=True)
         ]
@@ -134,4 +200,4 @@ class PromptMethod(Method):
         """Texts and index for standard RAG, nothing for the base model alone."""
         if not self.retrieves:
             return 0.0
-        return self.bench.text_bytes_per_passage + self.bench.index_bytes_per_passage
+        return super().bytes_per_passage + self.bench.text_bytes_per_passage + self.bench.index_bytes_per_passage

@@ -5,7 +5,6 @@ Shapes: B questions, G routed groups, K experts.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from enum import StrEnum
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from polyprag.answering.generation import Generated
+from polyprag.answering.passage_keys import CodedKeys
 from polyprag.answering.question_routing import (
     GivenRouting,
     HybridRouting,
@@ -24,8 +24,8 @@ from polyprag.answering.question_routing import (
     random_gates,
 )
 from polyprag.config import AbstainTo, Combine, MethodName
-from polyprag.errors import DataError
 from polyprag.knowledge.prompts import with_title
+from polyprag.methods.gold_passages import gold_of, other_passages
 from polyprag.methods.method import COMBINE_CHOICES, Method
 from polyprag.methods.workbench import Answered, Clock, Confidence, Setting, Workbench
 from polyprag.records import Question
@@ -78,6 +78,11 @@ class PolyPrag(Method):
         super().__init__(name, bench)
         self.mode = mode_of(name)
         self.shows_passages = name.endswith(COMBINE_SUFFIX)
+
+    @property
+    def strength(self) -> float:
+        """Factor on the experts' update: 1 where they answer alone."""
+        return self.bench.config.answering.combine_scale if self.shows_passages else 1.0
 
     def options(self) -> list[Setting]:
         """Passages to choose and ways to combine their gates; for the controls, the ways alone."""
@@ -137,19 +142,24 @@ class PolyPrag(Method):
                 seconds,
                 Confidence(choice.entropy, choice.margin, not trust),
                 retrievals=searches + (falls_back and not trust),
+                first_token_seconds=clock.until(text.first_token_at),
             )
             for text, choice, prompt, trust in zip(texts, routed, prompts, trusted, strict=True)
         ]
 
     @property
     def identity(self) -> str:
-        """The store, the query router where it chooses, and when its choice is not trusted."""
+        """The store, the query router where it chooses, when its choice is not trusted, and the experts' strength."""
         answering = self.bench.config.answering
         parts = [self.bench.store.manifest.digest]
         if self.mode in LEARNED:
             parts.append(self.bench.stored_router.digest)
+            if isinstance(self.bench.stored_router.router.keys, CodedKeys):
+                parts.append(f"key_share {answering.key_share}")
         if answering.abstain_below:
             parts.append(f"{answering.abstain_below} {answering.abstain_to}")
+        if self.strength != 1:
+            parts.append(f"strength {self.strength}")
         return " ".join(parts)
 
     @property
@@ -167,6 +177,16 @@ class PolyPrag(Method):
         """Seconds of the joint training, and of the query router's where it is wanted."""
         router = self.bench.stored_router.facts.training["seconds"] if self.mode in LEARNED else 0.0
         return float(self.bench.store.manifest.training["seconds"]) + float(router)
+
+    @property
+    def needs_augmentation(self) -> bool:
+        """It is what the pool is trained on."""
+        return True
+
+    @property
+    def retrieves(self) -> bool:
+        """Whether an index is needed: not where the query router chooses alone."""
+        return self.mode is not Mode.QUERY
 
     def _routing(self, questions: Sequence[Question]) -> QuestionRouting:
         """What chooses this method's gates."""
@@ -189,7 +209,7 @@ class PolyPrag(Method):
         if self.mode is Mode.UNIFORM:
             return gates_GK.mean(-1, keepdim=True).expand_as(gates_GK)
         if self.mode is Mode.AVERAGE:
-            return float(gates_GK[0].sum()) * bench.gates_NGK.mean(0)
+            return float(gates_GK[0].sum()) * bench.mean_gates_GK
         if self.mode is Mode.RANDOM:
             return random_gates(question, gates_GK, bench.config.evaluation.seed)
         return gates_GK
@@ -215,12 +235,14 @@ class PolyPrag(Method):
         self, prompts: Sequence[list[int]], routed: Sequence[Routed], trusted: Sequence[bool]
     ) -> list[Generated]:
         """Answers under the gates where they are trusted, by the base model alone elsewhere."""
+        bench = self.bench
         texts: dict[int, Generated] = {}
         for trust in (True, False):
             rows = [row for row, own in enumerate(trusted) if own is trust]
             if rows:
                 gates_BGK = torch.stack([routed[row].gates_GK for row in rows]) if trust else None
-                answers = self.bench.generator.answer([prompts[row] for row in rows], gates_BGK)
+                with bench.pool.at_strength(self.strength):
+                    answers = bench.generator.answer([prompts[row] for row in rows], gates_BGK)
                 texts |= dict(zip(rows, answers, strict=True))
         return [texts[row] for row in range(len(prompts))]
 
@@ -230,41 +252,3 @@ def top_experts(gates_GK: Tensor) -> tuple[tuple[int, float], ...]:
     mean_K = gates_GK.mean(0)
     best = mean_K.topk(min(TOP_EXPERTS, len(mean_K)))
     return tuple(zip(best.indices.tolist(), best.values.tolist(), strict=True))
-
-
-def other_passages(questions: Sequence[Question], positions: dict[str, int], seed: int) -> dict[str, list[int]]:
-    """For each question, the gold passages of another question that has none of its own among them.
-
-    Args:
-        questions: questions with gold passages.
-        positions: position of each passage id in the store.
-        seed: of the draw.
-
-    Raises:
-        DataError: all questions are about the same passage.
-    """
-    generator = random.Random(seed)
-    gold = {question.id: gold_of(question, positions) for question in questions}
-    others = {}
-    for question in questions:
-        foreign = [mine for mine in gold.values() if not set(mine) & set(gold[question.id])]
-        same_size = [mine for mine in foreign if len(mine) == len(gold[question.id])]
-        if not foreign:
-            raise DataError(f"question {question.id!r}: no question about other passages to shuffle gates with")
-        others[question.id] = generator.choice(same_size or foreign)
-    return others
-
-
-def gold_of(question: Question, positions: dict[str, int]) -> list[int]:
-    """Positions of a question's gold passages in the store.
-
-    Raises:
-        DataError: there are none.
-    """
-    known = [positions[passage] for passage in question.passage_ids if passage in positions]
-    if not known:
-        raise DataError(
-            f"question {question.id!r} has no gold passage in the store; "
-            "leave oracle, uniform, average, shuffled and random routing out of evaluation.methods"
-        )
-    return known

@@ -1,9 +1,10 @@
-"""One-to-one PRAG on PEFT: an adapter per passage, loaded and merged for every question (arXiv 2501.15915)."""
+"""One-to-one PRAG on PEFT: adapters of passages, loaded and merged for every question (arXiv 2501.15915)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from operator import itemgetter
 
 from polyprag.answering.generation import Generator
 from polyprag.config import MethodName
@@ -17,25 +18,36 @@ from polyprag.records import Question
 class Prag(Method):
     """`prag` answers from merged adapters alone; `prag_combine` has the passages in the prompt as well."""
 
+    @property
+    def shows_passages(self) -> bool:
+        """Whether prompts show the passages."""
+        return self.name is MethodName.PRAG_COMBINE
+
+    @property
+    def strength(self) -> float:
+        """Factor on the merged adapters: 1 where they answer alone."""
+        return self.bench.config.answering.combine_scale if self.shows_passages else 1.0
+
     def options(self) -> list[Setting]:
         """How many passages are retrieved and merged."""
         return self.passage_options()
 
     def check(self, questions: Sequence[Question]) -> None:
-        """Read the outside pairs of a warm-up.
+        """Read the outside pairs of a warm-up, and what was written for single questions.
 
         Raises:
             ConfigError: nothing says which passages are outside.
-            DataError: they cannot be used, or none is left.
+            DataError: they cannot be used, or none is left; or what was written cannot be read.
         """
-        _ = self.bench.warm_up_pairs
+        _ = self.bench.warm_up_pairs, self.bench.question_augmentations
 
     def prepare(self, questions: Sequence[Question], settings: Sequence[Setting]) -> None:
         """Train the adapters that these questions retrieve, but for those that are there already."""
         most = max(setting.passages for setting in settings)
-        wanted = {hit.position for hits in self.bench.retrieve(questions, most) for hit in hits}
-        passages = [self.bench.passages[position] for position in sorted(wanted)]
-        self.encoder.encode(passages)
+        found = zip(questions, self.bench.retrieve(questions, most), strict=True)
+        wanted = sorted(((hit.position, question) for question, hits in found for hit in hits), key=itemgetter(0))
+        passages = [self.bench.passages[position] for position, _ in wanted]
+        self.encoder.encode(passages, [question for _, question in wanted])
         _ = self.generator
 
     def answer(self, questions: Sequence[Question], setting: Setting) -> list[Answered]:
@@ -48,30 +60,48 @@ class Prag(Method):
             (hits,) = bench.retrieve([question], setting.passages)
         passages = [bench.passages[hit.position] for hit in hits]
         with clock.step("load_merge"):
-            self.encoder.load_and_merge(passages)
+            self.encoder.load_and_merge(passages, question, self.strength)
         with clock.step("generate"):
-            shown = [with_title(p) for p in passages] if self.name is MethodName.PRAG_COMBINE else []
+            shown = [with_title(p) for p in passages] if self.shows_passages else []
             prompt = self.encoder.writer.question(question.text, shown)
             (text,) = self.generator.answer([prompt])
         with clock.step("load_merge"):
             self.encoder.unload()
-        return Answered(text, tuple(p.id for p in passages), (), len(prompt), clock.seconds, retrievals=1)
+        return Answered(
+            text,
+            tuple(p.id for p in passages),
+            (),
+            len(prompt),
+            clock.seconds,
+            retrievals=1,
+            first_token_seconds=clock.until(text.first_token_at),
+        )
 
     @property
     def identity(self) -> str:
-        """The adapters' recipe and what they are trained on."""
-        return self.encoder.identity
+        """The adapters' recipe and what they are trained on, and their strength."""
+        return self.encoder.identity if self.strength == 1 else f"{self.encoder.identity} strength {self.strength}"
 
     @property
     def bytes_per_passage(self) -> float:
-        """An adapter's folder on average, and the index; the texts too where prompts show them."""
-        texts = self.bench.text_bytes_per_passage if self.name is MethodName.PRAG_COMBINE else 0.0
+        """The folders of a passage's adapters on average, and the index; the texts too where prompts show them."""
+        texts = self.bench.text_bytes_per_passage if self.shows_passages else 0.0
         return self.encoder.mean_bytes() + self.bench.index_bytes_per_passage + texts
 
     @property
     def train_seconds(self) -> float:
         """Seconds of training of all adapters at hand."""
         return self.encoder.train_seconds()
+
+    @property
+    def trained_passages(self) -> int:
+        """Only the passages that a question has retrieved have an adapter."""
+        return max(1, self.encoder.count())
+
+    @property
+    def needs_augmentation(self) -> bool:
+        """It is what adapters are trained on."""
+        return True
 
     @cached_property
     def encoder(self) -> AdapterEncoder:
@@ -81,4 +111,5 @@ class Prag(Method):
     @cached_property
     def generator(self) -> Generator:
         """Decoding with the merged adapters."""
-        return Generator(self.encoder.base, self.bench.config.answering.max_new_tokens)
+        answering = self.bench.config.answering
+        return Generator(self.encoder.base, answering.max_new_tokens, style=answering.prompt)

@@ -1,118 +1,43 @@
-"""What the methods share: the base model, the corpus, the retriever, the opened store, and the clock.
+"""What the methods share: the base model, the corpus, the retriever and the opened store.
 
 Shapes: N passages, G routed groups, K experts.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 from torch import Tensor
 
-from polyprag.answering.generation import Generated, Generator
+from polyprag.answering.generation import Generator
 from polyprag.answering.question_encoder import QuestionEncoder, build_encoder
-from polyprag.config import Combine, Config, RouterConfig
+from polyprag.config import AdapterPer, Config, MethodName, RouterConfig
 from polyprag.errors import ConfigError
 from polyprag.experts.base_model import BaseModel, device_of, load_base
 from polyprag.experts.pool import ExpertPool
-from polyprag.experts.routing import gates_from_logits
+from polyprag.experts.routing import RowGates, mean_use
 from polyprag.files import current_folder
 from polyprag.knowledge.prompts import PromptWriter
+from polyprag.knowledge.question_augmentations import QuestionAugmentations, read_question_augmentations
 from polyprag.methods.adapters import AdapterEncoder
+from polyprag.methods.answered import STEPS, Answered, Clock, Confidence, Setting
+from polyprag.methods.control_lora import ControlLora
+from polyprag.methods.dyprag_adapters import TranslatedAdapters
+from polyprag.passages import facts_of, positions_of
 from polyprag.records import Knowledge, Passage, QAPair, Question
 from polyprag.retrieval.backends import build_retriever, open_retriever
 from polyprag.retrieval.bm25 import searched
 from polyprag.retrieval.retriever import Hit, Retriever
 from polyprag.router_store import StoredRouter, open_router
+from polyprag.runs import run_data
 from polyprag.store import Store, open_store
 from polyprag.training.warm_up import warm_up_data
+from polyprag.translator_store import FOLDER as TRANSLATOR_FOLDER
+from polyprag.translator_store import StoredTranslator, open_translator
 
-STEPS = ("retrieve", "route", "load_merge", "generate")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What a method leaves open until validation questions decide.
-
-    Attributes:
-        passages: retrieved passages per question.
-        combine: how their gates are combined.
-        shots: short-answer examples in the prompt.
-    """
-
-    passages: int = 0
-    combine: Combine = Combine.SUM
-    shots: int = 0
-
-
-@dataclass(frozen=True)
-class Confidence:
-    """How sure a routing was of its choice.
-
-    Attributes:
-        entropy: of its distribution over passages, from 0 (sure) to 1.
-        margin: probability of its first passage less that of the second.
-        abstained: whether the routing was not trusted, so that the fall-back answered.
-    """
-
-    entropy: float
-    margin: float
-    abstained: bool
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A method's answer to one question, with what led to it and what it cost.
-
-    Attributes:
-        generated: the text.
-        retrieved: ids of the passages used, best first.
-        top_experts: the experts with the largest mean gate, and that gate.
-        prompt_tokens: tokens of the prompt; of all prompts where a method writes several.
-        seconds: by step; a batch's time is shared equally by its questions.
-        confidence: of the routing; None for methods without one.
-        retrievals: times that the index was searched for the question.
-        discarded_tokens: tokens that were generated and are no part of the answer.
-    """
-
-    generated: Generated
-    retrieved: tuple[str, ...]
-    top_experts: tuple[tuple[int, float], ...]
-    prompt_tokens: int
-    seconds: dict[str, float]
-    confidence: Confidence | None = None
-    retrievals: int = 0
-    discarded_tokens: int = 0
-
-    @property
-    def generated_tokens(self) -> int:
-        """All tokens generated, those discarded as well."""
-        return self.generated.new_tokens + self.discarded_tokens
-
-
-@dataclass
-class Clock:
-    """Adds up the seconds of each step."""
-
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STEPS, 0.0))
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Time a block as part of a step."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] += time.perf_counter() - started
-
-    def shared_by(self, questions: int) -> dict[str, float]:
-        """The seconds of each step, per question."""
-        return {name: seconds / questions for name, seconds in self.seconds.items()}
+__all__ = ["STEPS", "Answered", "Clock", "Confidence", "Setting", "Workbench"]
 
 
 class Workbench:
@@ -126,16 +51,17 @@ class Workbench:
 
     def __init__(self, config: Config, knowledge: Knowledge, folder: Path) -> None:
         self.config, self.knowledge, self.folder = config, knowledge, folder
+        self._controls: dict[MethodName, ControlLora] = {}
 
     @property
-    def passages(self) -> tuple[Passage, ...]:
+    def passages(self) -> Sequence[Passage]:
         """The corpus."""
         return self.knowledge.passages
 
     @cached_property
-    def positions(self) -> dict[str, int]:
+    def positions(self) -> Mapping[str, int]:
         """Position of each passage id in the corpus, which is also its task."""
-        return {passage.id: position for position, passage in enumerate(self.passages)}
+        return positions_of(self.passages)
 
     @cached_property
     def retriever(self) -> Retriever:
@@ -154,7 +80,7 @@ class Workbench:
     @cached_property
     def writer(self) -> PromptWriter:
         """Prompts in the base model's chat template."""
-        return PromptWriter(self.base.tokenizer)
+        return PromptWriter(self.base.tokenizer, self.config.answering.prompt)
 
     @property
     def has_store(self) -> bool:
@@ -181,7 +107,8 @@ class Workbench:
             ConfigError: the run has no store.
             StoreError: the router is missing, damaged, or belongs to another store.
         """
-        stored = open_router(self.folder / "router", self.store.manifest.digest)
+        share = self.config.answering.key_share
+        stored = open_router(self.folder / "router", self.store.manifest.digest, share=share)
         stored.router.to(self.base.device)
         return stored
 
@@ -199,7 +126,7 @@ class Workbench:
     @cached_property
     def text_bytes_per_passage(self) -> float:
         """Bytes of a passage's title and text in UTF-8, on average."""
-        return sum(len(f"{p.title}{p.text}".encode()) for p in self.passages) / len(self.passages)
+        return facts_of(self.passages).text_bytes / len(self.passages)
 
     @cached_property
     def pool(self) -> ExpertPool:
@@ -212,7 +139,19 @@ class Workbench:
     def adapters(self) -> AdapterEncoder:
         """One-to-one adapters, on a base model of their own, since PEFT wraps its layers."""
         base = load_base(self.config.base, device_of(self.config.training.accelerator))
-        return AdapterEncoder(base, self.config, self.folder, self.knowledge.augmentations, self.warm_up_pairs)
+        augmentations, by_question = self.knowledge.augmentations, self.question_augmentations
+        return AdapterEncoder(base, self.config, self.folder, augmentations, self.warm_up_pairs, by_question)
+
+    @cached_property
+    def question_augmentations(self) -> QuestionAugmentations:
+        """What was written of passages for single questions, where adapters are kept for single questions.
+
+        Raises:
+            DataError: the files cannot be read.
+        """
+        if self.config.prag.per is AdapterPer.PASSAGE:
+            return {}
+        return read_question_augmentations(run_data(self.config, self.folder), self.passages)
 
     @cached_property
     def warm_up_pairs(self) -> tuple[QAPair, ...]:
@@ -225,21 +164,47 @@ class Workbench:
         return warm_up_data(self.config, self.knowledge).pairs if self.config.warm_up.prag else ()
 
     @cached_property
-    def gates_NGK(self) -> Tensor:
-        """The gates of every passage of the store."""
-        routing = self.config.routing
-        rows_NGK = self.store.rows_NGK.float().to(self.base.device)
-        return gates_from_logits(rows_NGK, routing.normalisation, routing.top_k)
+    def stored_translator(self) -> StoredTranslator:
+        """The parameter translator of the run.
+
+        Raises:
+            StoreError: it is missing, damaged, or belongs to another base model.
+        """
+        return open_translator(self.folder / TRANSLATOR_FOLDER, self.base.fingerprint, self.base.name)
+
+    @cached_property
+    def translated(self) -> TranslatedAdapters:
+        """Adapters by the parameter translator, on a base model of their own, whose layers they stand beside."""
+        base = load_base(self.config.base, device_of(self.config.training.accelerator))
+        return TranslatedAdapters(self.stored_translator, base, self.config.translator.composition)
+
+    @cached_property
+    def gates_NGK(self) -> RowGates:
+        """The gates of the passages of the store, worked out for those that are asked for."""
+        return RowGates(self.store.rows_NGK, self.config.routing, self.base.device)
+
+    @cached_property
+    def mean_gates_GK(self) -> Tensor:
+        """The mean gates of all passages of the store."""
+        return mean_use(self.gates_NGK)
 
     @cached_property
     def generator(self) -> Generator:
         """Decoding with the experts at hand."""
-        return Generator(self.base, self.config.answering.max_new_tokens, self.pool)
+        answering = self.config.answering
+        return Generator(self.base, answering.max_new_tokens, self.pool, answering.prompt, rows=answering.batch_size)
 
     @cached_property
     def plain_generator(self) -> Generator:
         """Decoding with the base model alone."""
-        return Generator(self.base, self.config.answering.max_new_tokens)
+        answering = self.config.answering
+        return Generator(self.base, answering.max_new_tokens, style=answering.prompt, rows=answering.batch_size)
+
+    def control(self, name: MethodName) -> ControlLora:
+        """A control without routing, which is opened and loaded once."""
+        if name not in self._controls:
+            self._controls[name] = ControlLora(name, self.config, self.folder, self.base)
+        return self._controls[name]
 
     def retrieve(self, questions: Sequence[Question], n: int) -> list[list[Hit]]:
         """The n best passages of each question."""

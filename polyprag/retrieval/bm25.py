@@ -25,6 +25,7 @@ from polyprag.records import Augmentation, Passage
 from polyprag.retrieval.bm25_building import build_in_memory, build_on_disk, save_index
 from polyprag.retrieval.bm25_scoring import ScoreColumns
 from polyprag.retrieval.retriever import Hit, bytes_in, bytes_when_saved, searched_text, write_description
+from polyprag.retrieval.vocabulary import StoredVocabulary, has_vocabulary
 
 _WORD = re.compile(r"\w+")
 _POSSESSIVE = re.compile(r"['’]s\b")
@@ -83,14 +84,20 @@ class BM25Retriever:
 
     @classmethod
     def open(cls, folder: Path | str) -> BM25Retriever:
-        """Open a saved index; its arrays stay on disk and are mapped into memory.
+        """Open a saved index; arrays and words stay on disk and are mapped into memory.
+
+        The words of an older index are read into memory.
 
         Raises:
             StoreError: the folder holds no index, or a damaged one.
         """
         folder = current_folder(folder)
+        is_mapped = has_vocabulary(folder)
         try:
-            return cls(bm25s.BM25.load(folder, mmap=True, allow_pickle=False, show_progress=False), folder)
+            index = bm25s.BM25.load(folder, mmap=True, load_vocab=not is_mapped, show_progress=False)
+            if is_mapped:
+                index.vocab_dict = StoredVocabulary(folder)
+            return cls(index, folder)
         except (OSError, ValueError, TypeError, KeyError, EOFError) as error:
             raise StoreError(f"{folder}: cannot be opened as BM25 index ({error}); build the store again") from error
 

@@ -17,8 +17,6 @@ Shapes: N documents, V terms, P postings of a run or range, S postings in all.
 
 from __future__ import annotations
 
-import itertools
-import json
 import math
 import tempfile
 from array import array
@@ -30,12 +28,13 @@ import bm25s
 import numpy as np
 import numpy.typing as npt
 
+from polyprag.retrieval.vocabulary import write_vocabulary
+
 K1, B = 1.2, 0.75
 BLOCK_TOKENS = 1 << 19
 RANGE_POSTINGS, MOST_RANGES = 1 << 18, 256
 IN_MEMORY_BYTES = 1 << 23
-VOCABULARY_WORDS = 1 << 14
-DATA, INDICES, VOCABULARY = "data.csc.index.npy", "indices.csc.index.npy", "vocab.index.json"
+DATA, INDICES, _JSON_VOCABULARY = "data.csc.index.npy", "indices.csc.index.npy", "vocab.index.json"
 
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
@@ -86,23 +85,14 @@ def build_on_disk(documents: Iterable[Sequence[str]], folder: Path) -> None:
 
 
 def save_index(index: Any, folder: Path) -> None:
-    """Write an index into an existing folder, as bm25s does.
-
-    The vocabulary is written apart from the rest and piece by piece, since as a whole it takes the encoder hundreds of
-    bytes a word, and bm25s writes it in another form where orjson is installed.
-    """
+    """Write an index into an existing folder: arrays and parameters as bm25s does, words so that they can be mapped."""
     vocabulary, index.vocab_dict = index.vocab_dict, {}
     try:
         index.save(folder, allow_pickle=False, show_progress=False)
     finally:
         index.vocab_dict = vocabulary
-    entries = iter(vocabulary.items())
-    pieces = iter(lambda: dict(itertools.islice(entries, VOCABULARY_WORDS)), {})
-    with open(folder / VOCABULARY, "w", encoding="utf-8") as file:
-        file.write("{")
-        for at, piece in enumerate(pieces):
-            file.write(", " * (at > 0) + json.dumps(piece, ensure_ascii=False)[1:-1])
-        file.write("}")
+    (folder / _JSON_VOCABULARY).unlink()
+    write_vocabulary(vocabulary, folder)
 
 
 @final

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from polyprag.config import Config
+from polyprag.config import AdapterPer, Config
 from polyprag.experts.base_model import BaseModel, device_of, load_base
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter
@@ -21,10 +21,11 @@ from polyprag.experts.tokenizer import tokenizer_of
 from polyprag.knowledge.loading import load_knowledge
 from polyprag.knowledge.prompts import PromptWriter
 from polyprag.knowledge.tasks import Pack, build_tasks
+from polyprag.methods.method import PASSAGE_CHOICES
 from polyprag.records import Knowledge
 from polyprag.sweeps.grid import Run
 from polyprag.sweeps.outcomes import Outcome
-from polyprag.training.controls import CONTROLS
+from polyprag.training.controls import CONTROLS, needed_controls
 from polyprag.training.datamodule import KnowledgeData
 from polyprag.training.module import PoolModule
 from polyprag.training.trainer import measure_sizes
@@ -81,10 +82,18 @@ class _Estimator:
         answers = len(self._knowledge_of(run.config).test) * len(run.methods)
         trained = 0
         if any(method.startswith("prag") for method in run.methods):
-            trained += sum(map(len, self._packs_of(run.config))) * run.config.prag.epochs
-        if any(name.value in run.methods for name in CONTROLS):
+            trained += self._adapter_tokens(run.config)
+        if needed_controls(run.methods):
             trained += len(CONTROLS) * self._training(run.config)
         return answers * ANSWER_TOKENS + trained
+
+    def _adapter_tokens(self, config: Config) -> int:
+        """Tokens of the training of PRAG's adapters, if every passage gets one, or every question its own."""
+        tokens, knowledge = sum(map(len, self._packs_of(config))) * config.prag.epochs, self._knowledge_of(config)
+        if config.prag.per is AdapterPer.PASSAGE:
+            return tokens
+        pairs = len(knowledge.test) * (config.answering.passages or max(PASSAGE_CHOICES))
+        return tokens * pairs // len(knowledge.passages)
 
     def _real_rate(self) -> float:
         """Tokens a second of the finished trainings; 0 without any."""
@@ -109,9 +118,9 @@ class _Estimator:
         return self._knowledge[key]
 
     def _packs_of(self, config: Config) -> list[Pack]:
-        key = repr((config.data, config.tasks, config.base))
+        key = repr((config.data, config.tasks, config.base, config.answering.prompt))
         if key not in self._packs:
-            writer = PromptWriter(self._base_of(config).tokenizer)
+            writer = PromptWriter(self._base_of(config).tokenizer, config.answering.prompt)
             self._packs[key] = list(build_tasks(self._knowledge_of(config), config.tasks, writer))
         return self._packs[key]
 

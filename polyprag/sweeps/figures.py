@@ -22,6 +22,7 @@ from torch import Tensor
 from polyprag.config.loading import load_config
 from polyprag.evaluation.report import is_control
 from polyprag.evaluation.statistics import Values
+from polyprag.experts.routing import RowGates
 from polyprag.files import write_bytes
 from polyprag.store import CONFIG, MANIFEST, open_store
 from polyprag.sweeps.grid import Group
@@ -92,7 +93,7 @@ def density_figure(lines: Sequence[Line]) -> Figure:
     return figure
 
 
-def use_figure(gates_NGK: Tensor) -> Figure:
+def use_figure(gates_NGK: RowGates | Tensor) -> Figure:
     """How much each expert is used, largest first, beside even use."""
     use_K = expert_use(gates_NGK)
     order = use_K.argsort(descending=True).tolist()

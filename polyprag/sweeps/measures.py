@@ -11,21 +11,20 @@ import torch
 from torch import Tensor
 
 from polyprag.config.loading import load_config
-from polyprag.experts.routing import gates_from_logits
+from polyprag.experts.routing import RowGates, mean_use
 from polyprag.store import CONFIG, Store
 
 TINY = 1e-12
 
 
-def stored_gates(store: Store) -> Tensor:
-    """The gates of every passage of a store, [N, G, K], normalised as its training did."""
-    routing = load_config(store.folder / CONFIG).routing
-    return gates_from_logits(store.rows_NGK.float(), routing.normalisation, routing.top_k)
+def stored_gates(store: Store) -> RowGates:
+    """The gates of the passages of a store, normalised as its training did."""
+    return RowGates(store.rows_NGK, load_config(store.folder / CONFIG).routing)
 
 
-def expert_use(gates_NGK: Tensor) -> Tensor:
+def expert_use(gates_NGK: RowGates | Tensor) -> Tensor:
     """The mean gate of each expert over passages and groups, [K]; 1/K each where all are used alike."""
-    return gates_NGK.mean((0, 1))
+    return mean_use(gates_NGK).mean(0)
 
 
 def expert_similarity(pool: Mapping[str, Tensor], rank: int) -> Tensor:

@@ -31,7 +31,7 @@ from polyprag.sweeps.outcomes import (
     read_outcome,
     run_folder,
 )
-from polyprag.training.controls import CONTROLS, control_folder
+from polyprag.training.controls import control_folder, needed_controls
 
 TRAIN, CONTROLS_STAGE, EVALUATE = ("train.py",), ("train.py", "controls"), ("evaluate.py",)
 """The programs of a run, with their verbs."""
@@ -185,9 +185,9 @@ class Runner:
         return outcome
 
     def _train_controls(self, run: Run, folder: Path) -> str:
-        """Train the controls that a run's methods name, if that is not done; why not, if that fails."""
-        named = [name for name in CONTROLS if name.value in run.methods]
-        if all(current_folder(control_folder(folder, name) / "store").exists() for name in named):
+        """Train the controls that a run's methods need, if that is not done; why not, if that fails."""
+        needed = needed_controls(run.methods)
+        if all(current_folder(control_folder(folder, name) / "store").exists() for name in needed):
             return ""
         return self._call(CONTROLS_STAGE, run, folder)
 

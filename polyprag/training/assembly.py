@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
 
 from polyprag.cli import environment
 from polyprag.config import Config
@@ -23,10 +26,14 @@ from polyprag.retrieval.retriever import Retriever
 from polyprag.store import is_sound
 from polyprag.training.checkpoint import Checkpointing
 from polyprag.training.datamodule import KnowledgeData
+from polyprag.training.exchange import together
 from polyprag.training.module import PoolModule
+from polyprag.training.place import FSDP, local_rank
+from polyprag.training.processes import ending_together
 from polyprag.training.router_stage import check_router
 from polyprag.training.run_card import card_of_run, log_card
 from polyprag.training.saving import save_store
+from polyprag.training.spreading import load_spread
 from polyprag.training.trainer import (
     build_trainer,
     measure_sizes,
@@ -48,6 +55,7 @@ class PoolTraining:
         retriever: the index over the corpus, which goes into the store.
         module: the training step.
         data: training sequences in batches, and validation questions.
+        index_seconds: what building the index took.
     """
 
     config: Config
@@ -58,6 +66,7 @@ class PoolTraining:
     retriever: Retriever
     module: PoolModule
     data: KnowledgeData
+    index_seconds: float = 0.0
 
     def plan(self, folder: Path) -> list[str]:
         """What is trained on and what it will take, one line each; one step is timed for that.
@@ -87,14 +96,27 @@ class PoolTraining:
             card = self._card(folder)
             write_card(card, folder)
             log_card(card, trainer.loggers)
-        trainer.fit(self.module, self.data, ckpt_path=checkpoint)
+        with ending_together():
+            trainer.fit(self.module, self.data, ckpt_path=checkpoint)
         if trainer.is_global_zero and (checkpoints.trained or not is_sound(folder / "store")):
-            facts = {"seconds": earlier_seconds + checkpoints.train_seconds, "steps": trainer.global_step}
+            facts = {
+                "seconds": earlier_seconds + checkpoints.train_seconds,
+                "steps": trainer.global_step,
+                "index_seconds": self.index_seconds,
+            }
             save_store(folder / "store", self.module, self.knowledge, self.retriever, facts)
         return bool(trainer.is_global_zero)
 
     def _card(self, folder: Path) -> DataCard:
         return card_of_run(self.config, folder, self.knowledge, self.base.tokenizer)
+
+
+def _base_of(config: Config) -> BaseModel:
+    """The base model of this process: all of it, or its share of those that train together."""
+    training, device = config.training, device_of(config.training.accelerator)
+    if training.strategy == FSDP and together() > 1:
+        return load_spread(config.base, torch.device(device), local_rank(), training.devices)
+    return load_base(config.base, device)
 
 
 def assemble(config: Config, knowledge: Knowledge) -> PoolTraining:
@@ -110,12 +132,14 @@ def assemble(config: Config, knowledge: Knowledge) -> PoolTraining:
         ConfigError: the retrieval backend is not installed.
         RetrievalError: its server cannot be reached.
     """
-    base = load_base(config.base, device_of(config.training.accelerator))
-    packs = build_tasks(knowledge, config.tasks, PromptWriter(base.tokenizer))
+    base = _base_of(config)
+    packs = build_tasks(knowledge, config.tasks, PromptWriter(base.tokenizer, config.answering.prompt))
     pool = ExpertPool(base.model, config.experts, config.routing.granularity)
     router = TaskRouter(len(knowledge.passages), pool.groups, config.experts.count, config.routing)
     passages = searched(knowledge.passages, knowledge.augmentations, config.answering.expand_index)
+    started = time.perf_counter()
     retriever = build_retriever(config.retrieval, passages)
+    index_seconds = time.perf_counter() - started
     tasks = {passage.id: task for task, passage in enumerate(knowledge.passages)}
     neighbours_NM = similar_passages(retriever, knowledge.passages, config.routing)
     module = PoolModule(base, pool, router, config, tasks, neighbours_NM)
@@ -123,4 +147,4 @@ def assemble(config: Config, knowledge: Knowledge) -> PoolTraining:
     data = KnowledgeData(packs, validation, config, base.tokenizer.pad_token_id)
     if config.router.after_pool:
         check_router(config, base, knowledge)
-    return PoolTraining(config, knowledge, base, pool, router, retriever, module, data)
+    return PoolTraining(config, knowledge, base, pool, router, retriever, module, data, index_seconds)

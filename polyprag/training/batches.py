@@ -95,6 +95,9 @@ class TokenBudgetSampler(RewindableSampler):
     In each pass the packs are shuffled, sorted by length within chunks of some batches, cut into batches of at most
     `budget` tokens (padding included; a batch takes at least one pack), and the batches are shuffled.
 
+    Processes have equally many batches, so that none waits for another: where the last round has none for some of
+    them, they get its last one once more, which must not count (`total`).
+
     Args:
         lengths: tokens of each pack.
         budget: tokens of a batch.
@@ -103,6 +106,9 @@ class TokenBudgetSampler(RewindableSampler):
         rank: which process this is; each takes every `world`-th batch.
         world: number of processes.
         chunk: how many budgets of tokens are sorted together; larger means less padding and less mixing.
+
+    Attributes:
+        total: batches of all processes; those numbered from here on only fill up.
     """
 
     def __init__(
@@ -118,7 +124,9 @@ class TokenBudgetSampler(RewindableSampler):
     ) -> None:
         self.lengths, self.budget, self.seed, self.chunk = list(lengths), budget, seed, chunk
         batches = [batch for number in range(passes) for batch in self._one_pass(number)]
-        self.batches = batches[rank : len(batches) - len(batches) % world : world]
+        self.total = len(batches)
+        missing = -self.total % world
+        self.batches = [*batches, *batches[-1:] * missing][rank::world]
 
     def __iter__(self) -> Iterator[list[int]]:
         start, self.start = self.start, 0

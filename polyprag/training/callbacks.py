@@ -15,6 +15,7 @@ from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor
 
+from polyprag.experts.routing import RowGates
 from polyprag.training.batches import Batch
 from polyprag.training.module import PoolModule
 
@@ -45,9 +46,10 @@ class Throughput(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
-        """Log the rate of this batch."""
+        """Log the rate of this batch; those of other processes are about as large."""
         seconds = time.perf_counter() - self.started
-        pl_module.log("train/tokens_per_second", batch.real_tokens / seconds, prog_bar=True)
+        rate = batch.real_tokens * trainer.world_size / seconds
+        pl_module.log("train/tokens_per_second", rate, prog_bar=True)
         pl_module.log("train/pass", (batch_idx + 1) / self.batches_per_pass, prog_bar=True)
 
 
@@ -58,17 +60,17 @@ class RoutingReport(pl.Callback):
         """After each validation, while training."""
         assert isinstance(pl_module, PoolModule)
         loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
-        if not loggers or trainer.sanity_checking:
+        if not loggers or trainer.sanity_checking or not trainer.is_global_zero:
             return
         rows = [[s.question, s.gold, s.prediction, s.f1] for s in pl_module.samples[:20]]
-        figure = routing_figure(pl_module.router.all_gates())
+        figure = routing_figure(pl_module.router.gates())
         for logger in loggers:
             logger.log_table("val/answers", columns=["question", "gold", "prediction", "f1"], data=rows)
             logger.log_image("routing/gates", [figure])
         plt.close(figure)
 
 
-def routing_figure(gates_NGK: Tensor) -> Figure:
+def routing_figure(gates_NGK: RowGates | Tensor) -> Figure:
     """A heat map of gates, averaged over groups: passages down, experts across.
 
     Args:

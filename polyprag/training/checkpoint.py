@@ -19,16 +19,22 @@ from polyprag.config import Config
 from polyprag.config.loading import to_yaml
 from polyprag.errors import ConfigError, Interrupted
 from polyprag.files import write_bytes
+from polyprag.training.exchange import from_all, largest
+from polyprag.training.launching import STOPPING
+from polyprag.training.processes import first_decides
 
 LAST = "last.ckpt"
 MAY_DIFFER = (
     "run.dir",
     "run.threads",
+    "run.shard",
     "logging.",
     "evaluation.",
     "router.",
+    "translator.",
     "answering.passages",
     "answering.combine",
+    "answering.key_share",
     "answering.abstain",
     "answering.shots",
     "answering.max_new_tokens",
@@ -63,7 +69,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpointing(pl.Callback):
-    """Saves `last.ckpt` every few minutes, at the end, and when SIGINT or SIGTERM asks training to stop.
+    """Saves `last.ckpt` every few minutes, at the end, and when a signal asks training to stop.
+
+    Processes that train together stop together, after the same step, whichever of them the signal has reached.
 
     Args:
         folder: where the checkpoint lies.
@@ -90,11 +98,12 @@ class Checkpointing(pl.Callback):
         """Go on with the saved random state, and listen for signals."""
         self.saved_at = self.started_at = time.monotonic()
         if self.random_state is not None:
-            torch.set_rng_state(self.random_state["cpu"])
-            if torch.cuda.is_available() and self.random_state["cuda"]:
-                torch.cuda.set_rng_state_all(self.random_state["cuda"])
+            own = [self.random_state, *self.random_state.get("others", [])][trainer.global_rank]
+            torch.set_rng_state(own["cpu"])
+            if torch.cuda.is_available() and own["cuda"]:
+                torch.cuda.set_rng_state_all(own["cuda"])
             self.random_state = None
-        for signum in (signal.SIGINT, signal.SIGTERM):
+        for signum in STOPPING:
             self.handlers[signum] = signal.signal(signum, self._on_signal)
 
     def on_train_batch_end(
@@ -108,10 +117,12 @@ class Checkpointing(pl.Callback):
         self.trained = True
         if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
             return
-        if self.signum:
+        is_due = trainer.is_global_zero and time.monotonic() - self.saved_at >= self.seconds
+        signum, due = largest([self.signum, is_due], pl_module.device)
+        if signum:
             trainer.save_checkpoint(self.path)
-            raise Interrupted(self.signum, f"stopped at step {trainer.global_step}; go on with --resume auto")
-        if time.monotonic() - self.saved_at >= self.seconds:
+            raise Interrupted(int(signum), f"stopped at step {trainer.global_step}; go on with --resume auto")
+        if due:
             trainer.save_checkpoint(self.path)
             self.saved_at = time.monotonic()
 
@@ -122,8 +133,9 @@ class Checkpointing(pl.Callback):
             Interrupted: a signal came; the checkpoint is written, the store is not.
         """
         trainer.save_checkpoint(self.path)
-        if self.signum:
-            raise Interrupted(self.signum, "stopped after the last step; write the store with --resume auto")
+        (signum,) = largest([self.signum], pl_module.device)
+        if signum:
+            raise Interrupted(int(signum), "stopped after the last step; write the store with --resume auto")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Give the signals back."""
@@ -134,9 +146,10 @@ class Checkpointing(pl.Callback):
         self._restore_handlers()
 
     def state_dict(self) -> dict[str, Any]:
-        """The random state of all devices, and the seconds of training."""
+        """The random state of all devices of each process, and the seconds of training."""
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return {"cpu": torch.get_rng_state(), "cuda": cuda, "seconds": self.train_seconds}
+        first, *others = from_all({"cpu": torch.get_rng_state(), "cuda": cuda})
+        return {**first, "others": others, "seconds": self.train_seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the random state until training starts."""
@@ -157,7 +170,7 @@ class Checkpointing(pl.Callback):
 def resume_path(
     resume: str | None, folder: Path, config: Config, may_differ: tuple[str, ...] = MAY_DIFFER
 ) -> Path | None:
-    """The checkpoint to go on from.
+    """The checkpoint to go on from; the first of processes that train together looks for it, for all.
 
     Args:
         resume: `auto` for the run's own last checkpoint if there is one, a path, or None.
@@ -168,7 +181,13 @@ def resume_path(
     Raises:
         ConfigError: the checkpoint cannot be read, or belongs to another configuration.
     """
-    if resume is None or (resume == "auto" and not (folder / LAST).exists()):
+    if resume is None:
+        return None
+    return first_decides(lambda: _resume_path(resume, folder, config, may_differ))
+
+
+def _resume_path(resume: str, folder: Path, config: Config, may_differ: tuple[str, ...]) -> Path | None:
+    if resume == "auto" and not (folder / LAST).exists():
         return None
     path = folder / LAST if resume == "auto" else Path(resume)
     checkpoint = AtomicCheckpointIO().load_checkpoint(path)
@@ -192,8 +211,9 @@ def changed_keys(before: str, config: Config, may_differ: tuple[str, ...] = MAY_
         config: the present configuration.
         may_differ: beginnings of the keys on which the weights do not depend.
     """
-    old, new = _flat(yaml.safe_load(before)), _flat(yaml.safe_load(to_yaml(config)))
-    return [key for key in new if new[key] != old.get(key) and not key.startswith(may_differ)]
+    default = _flat(yaml.safe_load(to_yaml(Config())))  # what a key says that is younger than those weights
+    old, new = default | _flat(yaml.safe_load(before)), _flat(yaml.safe_load(to_yaml(config)))
+    return [key for key in new if new[key] != old[key] and not key.startswith(may_differ)]
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

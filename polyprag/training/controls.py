@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 from polyprag.config import Config, Granularity, MethodName, RoutingConfig, WarmUpConfig
@@ -11,6 +12,15 @@ from polyprag.records import Knowledge
 from polyprag.training.outside import outside_data, outside_knowledge
 
 CONTROLS = (MethodName.GLOBAL_LORA, MethodName.FORMAT_LORA)
+FORMAT_SUFFIX = "_format"
+"""Ends the names of in-context methods that answer under `format_lora`."""
+
+
+def needed_controls(methods: Iterable[str]) -> list[MethodName]:
+    """The controls that some methods need: themselves, and `format_lora` for in-context methods in its form."""
+    names = set(methods)
+    formatted = any(name.endswith(FORMAT_SUFFIX) for name in names)
+    return [name for name in CONTROLS if name in names or (formatted and name is MethodName.FORMAT_LORA)]
 
 
 def control_folder(run: Path, name: MethodName) -> Path:

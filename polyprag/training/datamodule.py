@@ -7,7 +7,7 @@ loader had come.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,6 +18,7 @@ from polyprag.config import Config
 from polyprag.knowledge.tasks import Pack
 from polyprag.records import Question
 from polyprag.training.batches import Batch, RewindableSampler, TokenBudgetSampler, collate
+from polyprag.training.place import FSDP, world_of
 
 
 class ResumableLoader(DataLoader[Any]):
@@ -58,7 +59,7 @@ class KnowledgeData(pl.LightningDataModule):
 
     def sampler(self) -> TokenBudgetSampler:
         """The batches of this process, over all passes."""
-        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world = self.place
         training = self.config.training
         return TokenBudgetSampler(
             [len(pack) for pack in self.packs],
@@ -68,6 +69,31 @@ class KnowledgeData(pl.LightningDataModule):
             rank=rank,
             world=world,
         )
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The number of this process, from 0, and how many train together."""
+        return (self.trainer.global_rank if self.trainer else 0), world_of(self.config.training)
+
+    def number(self, batch_idx: int) -> int:
+        """The number of one of this process's batches among those of all."""
+        rank, world = self.place
+        return batch_idx * world + rank
+
+    def counts(self, batch_idx: int) -> bool:
+        """Whether one of this process's batches is to count; see `TokenBudgetSampler`."""
+        return self.number(batch_idx) < self.total
+
+    @cached_property
+    def total(self) -> int:
+        """Batches of all processes, over all passes."""
+        return self.sampler().total
+
+    @property
+    def shares_validation(self) -> bool:
+        """Whether processes answer different validation questions; with a spread base model all answer all."""
+        training = self.config.training
+        return training.strategy != FSDP and len(self.validation) >= world_of(training)
 
     def steps(self) -> int:
         """Optimiser steps over all passes, or `training.max_steps` where that is fewer."""
@@ -90,10 +116,12 @@ class KnowledgeData(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Question]:
-        """Validation questions in the batch size of answering."""
+        """Validation questions in the batch size of answering; processes share them, if there is one for each."""
         size = self.config.answering.batch_size
+        rank, world = self.place
+        own = self.validation[rank::world] if self.shares_validation else self.validation
         return DataLoader(
-            self.validation,  # type: ignore[arg-type]
+            own,  # type: ignore[arg-type]
             batch_size=size,
             collate_fn=list,
             generator=_own_generator(),

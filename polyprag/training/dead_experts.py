@@ -45,7 +45,7 @@ class DeadExperts(pl.Callback):
         stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
         if not stepped or step % every or step + every > self.steps:
             return
-        dead_GK = dead_experts(pl_module.router.all_gates(), self.config.routing)
+        dead_GK = dead_experts(pl_module.router.gates(), self.config.routing)
         for logger in trainer.loggers:  # at once, since looks need not fall on steps that Lightning logs
             logger.log_metrics({"routing/dead": float(dead_GK.sum())}, step)
         optimizer = trainer.optimizers[0]

@@ -6,6 +6,7 @@ M neighbours, P merged passages.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,13 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from polyprag.answering.generation import Generator
 from polyprag.config import Config
 from polyprag.config.loading import to_yaml
 from polyprag.errors import TrainingError
+from polyprag.experts.attention import additive
 from polyprag.experts.base_model import BaseModel
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter, routing_losses, usage
@@ -27,6 +30,8 @@ from polyprag.metrics import score
 from polyprag.records import Question
 from polyprag.training.batches import Batch
 from polyprag.training.datamodule import KnowledgeData
+from polyprag.training.draws import drawn_for
+from polyprag.training.exchange import StepMeans, average_gradient, from_all, together
 from polyprag.training.optimisation import PoolOptimizer, warmup_and_decay
 
 
@@ -69,9 +74,14 @@ class PoolModule(pl.LightningModule):
         self.experts = nn.ParameterList(pool.parameters())
         self.router = router
         self.neighbours_NM = neighbours_NM
-        self.writer = PromptWriter(base.tokenizer)
-        self.generator = Generator(base, config.answering.max_new_tokens, pool)
+        self.writer = PromptWriter(base.tokenizer, config.answering.prompt)
+        self.generator = Generator(base, config.answering.max_new_tokens, pool, config.answering.prompt)
         self.samples: list[Sample] = []
+        self.step_means = StepMeans()
+        self.step_tasks: set[int] = set()
+        # DDP would reduce the rows' sparse gradients in ways that not every backend knows; `average_gradient` does it
+        rows = [f"router.{name}" for name, _ in router.named_parameters()]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, rows)  # type: ignore[no-untyped-call]
         if config.training.gradient_checkpointing:
             base.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
@@ -103,31 +113,67 @@ class PoolModule(pl.LightningModule):
         return penalties
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """One step; refuses to go on from a loss that is not finite.
+        """One batch; refuses to go on from a step whose loss is not finite.
+
+        Curves are means over all batches of a step, those of other processes included.
 
         Raises:
             TrainingError: the loss is not finite; no weight has been changed by it.
         """
-        lm_loss, gates_BGK = self(batch)
+        counts = self.data.counts(batch_idx)
+        with drawn_for(self.data.number(batch_idx), self.config.run.seed, self.device):
+            lm_loss, gates_BGK = self(batch)
         penalties = self.penalties(batch.tasks_B)
         loss: Tensor = lm_loss + sum(weight * value for weight, value in penalties.values())
-        if not torch.isfinite(loss):
+        self.step_tasks |= set(batch.tasks_B.tolist())
+        self.step_means.add(
+            {
+                "whole": loss,
+                "train/loss": lm_loss,
+                **{f"train/{name}": value for name, (_, value) in penalties.items()},
+                **{f"routing/{name}": value for name, value in usage(gates_BGK.detach()).items()},
+            },
+            counts,
+        )
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 or self.trainer.is_last_batch:
+            self._tell_step()
+        return loss if counts else loss * 0.0
+
+    def _tell_step(self) -> None:
+        """Log the means of the step that ends with the present batch, before it changes weights."""
+        means, tasks = self.step_means.take(), self.step_tasks
+        self.step_tasks = set()
+        whole = float(means.pop("whole"))
+        if not math.isfinite(whole):
             raise TrainingError(
-                f"the loss is {loss.item()} at step {self.global_step}, in a batch of passages "
-                f"{sorted(set(batch.tasks_B.tolist()))}; weights are as before that step: "
+                f"the loss is {whole} at step {self.global_step}, in a batch of passages "
+                f"{sorted(set().union(*from_all(tasks)))}; weights are as before that step: "
                 "lower training.learning_rate or training.router_learning_rate"
             )
-        self.log("train/loss", lm_loss, prog_bar=True)
-        self.log_dict({f"train/{name}": value for name, (_, value) in penalties.items()})
-        self.log_dict({f"routing/{name}": value for name, value in usage(gates_BGK.detach()).items()})
-        return loss
+        self.log("train/loss", means.pop("train/loss"), prog_bar=True)
+        self.log_dict(means)
+
+    @property
+    def data(self) -> KnowledgeData:
+        """What the module is trained on."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(data, KnowledgeData)
+        return data
 
     def on_after_backward(self) -> None:
         """The gates end with the backward pass, which may have recomputed activations under them."""
         self.pool.context.deactivate()
 
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """The rows' gradient is the mean over processes, as DDP makes it for the experts."""
+        rows = self.router.rows.weight
+        if together() > 1 and rows.grad is not None:
+            rows.grad = average_gradient(rows.grad)
+
     def on_train_start(self) -> None:
-        """transformers recomputes activations in training mode only; nothing else depends on the mode."""
+        """All processes begin alike; transformers recomputes activations in training mode only."""
+        if together() > 1:
+            torch.distributed.broadcast(self.router.rows.weight.data, src=0)
         self.base.model.train(self.config.training.gradient_checkpointing)
 
     def on_validation_start(self) -> None:
@@ -142,7 +188,7 @@ class PoolModule(pl.LightningModule):
     @torch.no_grad()
     def validation_step(self, questions: Sequence[Question], batch_idx: int) -> None:
         """Answer validation questions closed-book under their gold passages' gates, added up."""
-        gates_NGK = self.router.all_gates()
+        gates_NGK = self.router.gates()
         gates_BGK = torch.stack(
             [gates_NGK[[self.tasks[passage] for passage in question.passage_ids]].sum(0) for question in questions]
         )
@@ -161,9 +207,7 @@ class PoolModule(pl.LightningModule):
         """
         training = self.config.training
         optimizer = PoolOptimizer(self.experts, self.router.parameters(), training)
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(data, KnowledgeData)
-        scheduler = warmup_and_decay(optimizer, training.warmup, data.steps())
+        scheduler = warmup_and_decay(optimizer, training.warmup, self.data.steps())
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(
@@ -194,7 +238,7 @@ def label_logits(model: Any, batch: Batch) -> Tensor:
     hidden_BTD = model.get_decoder()(
         input_ids=batch.tokens_BT,
         position_ids=batch.positions_BT,
-        attention_mask=batch.mask_B1TT,
+        attention_mask=additive(batch.mask_B1TT, model.dtype),  # once, rather than in every block
         use_cache=False,
     ).last_hidden_state
     logits_LV: Tensor = model.get_output_embeddings()(hidden_BTD[batch.rows_L, batch.sources_L])

@@ -27,7 +27,7 @@ class PoolOptimizer(Optimizer):
 
     def __init__(self, experts: Iterable[nn.Parameter], rows: Iterable[nn.Parameter], config: TrainingConfig) -> None:
         experts, rows = list(experts), list(rows)
-        self.dense = AdamW(experts, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.dense = AdamW(experts, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
         self.sparse = SparseAdam(rows, lr=config.router_learning_rate)
         super().__init__([{"params": experts}, {"params": rows}], {})
         self.param_groups = [*self.dense.param_groups, *self.sparse.param_groups]

@@ -11,7 +11,7 @@ from polyprag.config import Config, RouterConfig
 from polyprag.errors import DataError
 from polyprag.knowledge.prompts import PromptWriter
 from polyprag.knowledge.tasks import Example, Pack, pack
-from polyprag.records import Augmentation, Knowledge
+from polyprag.records import Augmentation, Knowledge, QAPair
 from polyprag.training.batches import RewindableSampler
 
 SHORTEST_SENTENCE = 20
@@ -63,7 +63,7 @@ def build_queries(knowledge: Knowledge, config: Config, writer: PromptWriter) ->
         Query(
             pair.question,
             (tasks[own.passage_id],),
-            _alone(tasks[own.passage_id], pair.question, pair.answer, config, writer),
+            _alone(tasks[own.passage_id], pair, config, writer),
         )
         for own in knowledge.augmentations.values()
         for pair in own.qa
@@ -122,7 +122,7 @@ def _sentences(knowledge: Knowledge) -> list[Query]:
     return queries
 
 
-def _alone(task: int, question: str, answer: str, config: Config, writer: PromptWriter) -> Pack:
-    example = Example(tuple(writer.question(question)), tuple(writer.answer(answer)))
+def _alone(task: int, pair: QAPair, config: Config, writer: PromptWriter) -> Pack:
+    example = Example(tuple(writer.question(pair.question)), tuple(writer.target(pair)))
     (packed,) = pack(task, [example], config.tasks)
     return packed

@@ -20,6 +20,7 @@ from polyprag.config.loading import to_yaml
 from polyprag.errors import TrainingError
 from polyprag.experts.base_model import BaseModel
 from polyprag.experts.pool import ExpertPool
+from polyprag.experts.routing import RowGates
 from polyprag.training.batches import collate
 from polyprag.training.module import label_loss
 from polyprag.training.router_data import Query
@@ -48,7 +49,7 @@ class RouterModule(pl.LightningModule):
         self,
         encoder: QuestionEncoder,
         router: QueryRouter,
-        gates_NGK: Tensor,
+        gates_NGK: RowGates | Tensor,
         held_back: Sequence[Query],
         config: Config,
         base: BaseModel,

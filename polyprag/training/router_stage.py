@@ -14,11 +14,11 @@ from torch.utils.data import DataLoader
 
 from polyprag.answering.query_router import QueryRouter, measure_keys
 from polyprag.answering.question_encoder import QuestionEncoder, build_encoder
-from polyprag.config import Config
+from polyprag.config import Config, KeySearch, RouterConfig
 from polyprag.errors import StoreError
 from polyprag.experts.base_model import BaseModel, device_of, load_base
 from polyprag.experts.pool import ExpertPool
-from polyprag.experts.routing import gates_from_logits
+from polyprag.experts.routing import RowGates
 from polyprag.knowledge.prompts import PromptWriter
 from polyprag.records import Knowledge
 from polyprag.router_store import RouterFacts, open_router, write_router
@@ -28,12 +28,15 @@ from polyprag.training.batches import RewindableSampler
 from polyprag.training.callbacks import Progress
 from polyprag.training.checkpoint import MAY_DIFFER, AtomicCheckpointIO, Checkpointing, resume_path
 from polyprag.training.datamodule import ResumableLoader
+from polyprag.training.processes import cluster, leave
 from polyprag.training.router_data import DrawnBatches, Query, build_queries, texts_of
 from polyprag.training.router_module import HeldBackLooks, RouterModule
 from polyprag.training.trainer import loggers, prepare_process, quiet_lightning
 
 FOLDER = "router"
 """Where the query router lies within a run."""
+CODED_FROM = 50_000
+"""Passages from which `router.search=auto` means codes."""
 
 
 def train_router(
@@ -60,6 +63,7 @@ def train_router(
         DataError: there is nothing to learn from.
         StoreError: there is no store, or it is damaged or of another base model.
     """
+    leave()  # this stage is short; of processes that have trained together, the first goes on alone
     prepare_process(config.run)
     folder = run / FOLDER
     base = base or load_base(config.base, device_of(config.training.accelerator))
@@ -72,7 +76,7 @@ def train_router(
     encoder = build_encoder(config.router, base)
     router = new_router(config, store, encoder)
     started = time.perf_counter()
-    queries, held_back = build_queries(knowledge, config, PromptWriter(base.tokenizer))
+    queries, held_back = build_queries(knowledge, config, PromptWriter(base.tokenizer, config.answering.prompt))
     router.start_from(measure_keys(encoder, texts_of(knowledge, held_back)))
     measuring_seconds = time.perf_counter() - started
     if config.router.lm_steps:
@@ -89,7 +93,7 @@ def train_router(
         **{name: value for name, value in module.best.items() if name != "state"},
         "held_back": len(module.held_back),
     }
-    write_router(folder, router, _facts(config, store, training))
+    write_router(folder, router, _facts(config, store, training), coded=has_codes(config.router, len(store.passages)))
     found = f"{module.best['first_choice']:.1%} find a passage of theirs first (step {module.best['step']})"
     outcome = f"; of {len(module.held_back)} held-back questions {found}" if module.held_back else ""
     print(f"the query router is {folder}{outcome}")
@@ -104,7 +108,7 @@ def check_router(config: Config, base: BaseModel, knowledge: Knowledge) -> None:
         ModelError: a sentence encoder cannot be loaded.
     """
     build_encoder(config.router, base)
-    build_queries(knowledge, config, PromptWriter(base.tokenizer))
+    build_queries(knowledge, config, PromptWriter(base.tokenizer, config.answering.prompt))
 
 
 def new_router(config: Config, store: Store, encoder: QuestionEncoder) -> QueryRouter:
@@ -137,8 +141,7 @@ def _learning(
 ) -> tuple[RouterModule, DataLoader[Any]]:
     """The Lightning module and its loader."""
     queries, held_back = split
-    routing = config.routing
-    gates_NGK = gates_from_logits(store.rows_NGK.float(), routing.normalisation, routing.top_k).to(base.device)
+    gates_NGK = RowGates(store.rows_NGK, config.routing, base.device)
     module = RouterModule(encoder, router.to(base.device), gates_NGK, held_back, config, base, pool)
     sampler: RewindableSampler = DrawnBatches(queries, config.router, config.run.seed)
     loader = ResumableLoader(
@@ -171,7 +174,7 @@ def _trainer(config: Config, folder: Path, checkpoints: Checkpointing) -> pl.Tra
         log_every_n_steps=config.logging.every_steps,
         logger=loggers(config, folder),
         callbacks=[Progress(), HeldBackLooks(), checkpoints],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), cluster()],
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -191,9 +194,18 @@ def _sizes(module: RouterModule, loader: DataLoader[Any]) -> list[str]:
     ]
 
 
+def has_codes(config: RouterConfig, passages: int) -> bool:
+    """Whether a router's keys get sign codes, by which many passages are searched."""
+    if config.search is KeySearch.AUTO:
+        return passages >= CODED_FROM
+    return config.search is KeySearch.CODES
+
+
 def _settings(config: Config) -> dict[str, Any]:
     """What the trained router depends on besides store and data, as JSON."""
     values = {name: str(value) for name, value in dataclasses.asdict(config.router).items() if name != "after_pool"}
+    if config.router.search is KeySearch.AUTO:
+        del values["search"]  # as routers were written before there was a choice
     return {**values, "seed": config.run.seed}
 
 
@@ -218,6 +230,6 @@ def _facts(config: Config, store: Store, training: dict[str, Any]) -> RouterFact
 def _is_trained(folder: Path, store: Store, config: Config) -> bool:
     """Whether the run's router is there, sound, and trained with this configuration."""
     try:
-        return open_router(folder, store.manifest.digest).facts.settings == _settings(config)
+        return open_router(folder, store.manifest.digest, whole=True).facts.settings == _settings(config)
     except StoreError:
         return False

@@ -35,10 +35,22 @@ def card_of_run(
     Raises:
         DataError: the report of the run's own augmentation is damaged.
     """
-    data = run_data(config, folder)
-    own = data.augmentation == str(folder / AUGMENTATION)
-    report = _read_report(folder / REPORT) if own else None
-    return make_card(dataclasses.replace(config, data=data), knowledge, tokenizer, report, recall)
+    report = own_augmentation_report(config, folder)
+    return make_card(dataclasses.replace(config, data=run_data(config, folder)), knowledge, tokenizer, report, recall)
+
+
+def own_augmentation_report(config: Config, folder: Path) -> dict[str, Any] | None:
+    """The report of a run's own augmentation; None where it has none, or uses another.
+
+    Args:
+        config: the whole configuration.
+        folder: the run's folder.
+
+    Raises:
+        DataError: the report is damaged.
+    """
+    own = run_data(config, folder).augmentation == str(folder / AUGMENTATION)
+    return _read_report(folder / REPORT) if own else None
 
 
 def log_card(card: DataCard, loggers: Iterable[Logger]) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
+from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 
-from polyprag.config import Config, LoggingConfig, RoutingConfig, RunConfig, WandbMode
+from polyprag.config import Config, LoggingConfig, RoutingConfig, RunConfig, TrainingConfig, WandbMode
 from polyprag.experts.base_model import device_of
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter
@@ -27,6 +28,8 @@ from polyprag.training.checkpoint import AtomicCheckpointIO, Checkpointing
 from polyprag.training.datamodule import KnowledgeData
 from polyprag.training.dead_experts import DeadExperts
 from polyprag.training.module import PoolModule
+from polyprag.training.place import world_of
+from polyprag.training.processes import cluster
 
 
 def prepare_process(config: RunConfig) -> None:
@@ -54,7 +57,8 @@ def build_trainer(config: Config, folder: Path, data: KnowledgeData, checkpoints
         default_root_dir=folder,
         accelerator="cpu" if device_of(training.accelerator) == "cpu" else "gpu",
         devices=training.devices,
-        strategy=training.strategy,
+        num_nodes=training.nodes,
+        strategy=strategy_of(training),
         max_epochs=1,
         max_steps=training.max_steps,
         accumulate_grad_batches=training.accumulate,
@@ -70,11 +74,16 @@ def build_trainer(config: Config, folder: Path, data: KnowledgeData, checkpoints
             *([DeadExperts(config, data.steps())] if config.routing.reseed_below else []),
             checkpoints,
         ],
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), cluster()],
         enable_checkpointing=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+def strategy_of(training: TrainingConfig) -> str | DDPStrategy:
+    """Lightning's strategy: one device alone, or several that average the experts' gradients."""
+    return "auto" if world_of(training) == 1 else DDPStrategy(gradient_as_bucket_view=True)
 
 
 def quiet_lightning() -> None:
@@ -168,6 +177,9 @@ def measure_sizes(module: PoolModule, data: KnowledgeData, pool: ExpertPool, rou
     seconds = min(_timed_step(module, batch) for _ in range(2))
     tokens_per_second = batch.real_tokens / seconds
     tokens = sum(len(pack) for pack in data.packs)
+    training = data.config.training
+    # processes on one machine's CPU share it, so they are no faster than one
+    abreast = training.nodes if module.base.device.type == "cpu" else world_of(training)
     parameters = sum(parameter.numel() for parameter in [*pool.parameters(), *router.parameters()])
     bytes_each = torch.finfo(module.base.model.dtype).bits // 8
     return Sizes(
@@ -178,7 +190,7 @@ def measure_sizes(module: PoolModule, data: KnowledgeData, pool: ExpertPool, rou
         steps=data.steps(),
         trainable_parameters=parameters,
         store_bytes=bytes_each * parameters + 2 * tokens,
-        seconds=tokens * data.config.training.epochs / tokens_per_second,
+        seconds=tokens * training.epochs / tokens_per_second / abreast,
     )
 
 

@@ -18,6 +18,7 @@ from polyprag.store import is_sound, open_store
 from polyprag.training.assembly import assemble
 from polyprag.training.checkpoint import changed_keys, resume_path
 from polyprag.training.outside import Outside, outside_data, outside_knowledge
+from polyprag.training.processes import first_decides, wait_for_all
 from polyprag.training.trainer import prepare_process
 
 FACTS = "outside.json"
@@ -79,14 +80,14 @@ def warm_up_pool(
     """
     warm, folder = warm_up_config(config), warm_up_folder(run)
     outside = warm_up_data(config, knowledge)
-    if _is_trained(folder, warm, outside):
+    if first_decides(lambda: _is_trained(folder, warm, outside)):
         return
     print(f"warm-up: {outside}")
     prepare_process(config.run)
     training = assemble(warm, outside.knowledge)
     if dry_run:
         return print("\n".join(training.plan(folder)))
-    known = _facts(folder).get("sha256") == outside.fingerprint
+    known = first_decides(lambda: _facts(folder).get("sha256") == outside.fingerprint)
     checkpoint = resume_path("auto" if resume and known else None, folder / "checkpoints", warm)
     facts = {
         "sha256": outside.fingerprint,
@@ -94,9 +95,10 @@ def warm_up_pool(
         "pairs": len(outside.pairs),
         "left_out": outside.left_out,
     }
-    write_json(folder / FACTS, facts)
+    first_decides(lambda: write_json(folder / FACTS, facts))
     if training.fit(folder, checkpoint):
         write_json(folder / FACTS, {**facts, "store": open_store(folder / "store").manifest.digest})
+    wait_for_all()
     prepare_process(config.run)
 
 

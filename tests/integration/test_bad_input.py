@@ -278,7 +278,7 @@ class TestEvaluation:
         says = rf"belongs to base model {tiny_model_folder} .*, not to {model} .*; set base\.model to the former"
         refused("evaluate.py", f"run.dir={run}", says=says)
 
-    @pytest.mark.parametrize("name", ["manifest.json", "pool.safetensors", "passages.jsonl", "index/vocab.index.json"])
+    @pytest.mark.parametrize("name", ["manifest.json", "pool.safetensors", "passages.jsonl", "index/words.terms.npy"])
     def test_a_damaged_store(self, refused, run, name):
         path = run / "store" / name
         path.write_bytes(path.read_bytes()[:-9])

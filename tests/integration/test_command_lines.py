@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -26,6 +27,8 @@ RESULT_KEYS = {
     *("seconds_per_question", "prompt_tokens", "bytes_per_passage", "train_seconds"),
 }
 OTHER_KEYS = {"prag_f1", "macro_f1", "new_tokens", "generated_tokens", "retrievals", "choice"}
+COST_KEYS = {"seconds_to_first_token", "tokens_in", "tokens_out", "offline_seconds_per_passage"}
+COST_KEYS |= {"peak_memory_bytes"} if sys.platform == "linux" else set()
 PATIENCE = 240
 
 
@@ -254,7 +257,9 @@ class TestEvaluation:
         for name, result in results["methods"].items():
             choosing = {"own_first"} if name != "vanilla" else set()
             routing = {"abstained"} if name.startswith("poly_prag") else set()
-            assert result.keys() == RESULT_KEYS | OTHER_KEYS | choosing | routing, name
+            repaid = {"break_even"} if name != "standard_rag" else set()
+            repaid |= {"break_even_prag"} if name.startswith("poly_prag") else set()
+            assert result.keys() == RESULT_KEYS | OTHER_KEYS | COST_KEYS | choosing | routing | repaid, name
             assert result["n"] == questions
             low, high = result["f1_ci95"]
             assert 0 <= low <= result["f1"] <= high <= 1
@@ -273,8 +278,12 @@ class TestEvaluation:
             retrieving = name in ("poly_prag", "poly_prag_combine")
             assert (seconds["route"] > 0) == (name.startswith("poly_prag") and not retrieving)
             assert (result["bytes_per_passage"] > 0) == (name != "vanilla")
-        trained_seconds = open_store(trained / "store").manifest.training["seconds"]
+        store = open_store(trained / "store")
+        trained_seconds = store.manifest.training["seconds"]
         assert methods["poly_prag"]["train_seconds"] == trained_seconds
+        beforehand = trained_seconds + store.manifest.training["index_seconds"]
+        assert methods["poly_prag"]["offline_seconds_per_passage"] == pytest.approx(beforehand / len(store.passages))
+        assert methods["vanilla"]["offline_seconds_per_passage"] == 0
         router_seconds = router_of(trained).facts.training["seconds"]
         for name in ("poly_prag_query", "poly_prag_hybrid"):
             assert methods[name]["train_seconds"] == trained_seconds + router_seconds

@@ -20,8 +20,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from rich.console import Console
-from polyprag.augmentation import pace
 from polyprag.augmentation.stage import run_augmentation
+from polyprag.chat import pace
 from polyprag.cli import guarded
 from polyprag.config.loading import load_config
 from polyprag.knowledge.loading import load_knowledge

@@ -254,6 +254,18 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
             }.items()
             for url in urls
         ),
+        (
+            ["answering.prompt=cot", "answering.max_new_tokens=63"],
+            "answering.max_new_tokens is 63, but answering.prompt is cot, which thinks before it answers; use 128",
+        ),
+        (
+            ["answering.prompt=cot", "answering.max_new_tokens=64", "answering.shots=0"],
+            "answering.shots is 0, but answering.prompt is cot, whose examples are in all prompts; leave it at -1",
+        ),
+        (
+            ["evaluation.judge=m", "evaluation.judge_url=host:8000"],
+            "evaluation.judge_url is 'host:8000', which is no http or https address; use",
+        ),
         (["routing.top_k=9"], "routing.top_k is 9, but there are 8 experts; use 0 to 8"),
         (
             ["routing.gumbel=true", "routing.normalisation=softmax"],
@@ -285,6 +297,7 @@ def test_what_cannot_be_right(folder: Path, overrides: list[str], message: str) 
 def test_combinations_that_are_right() -> None:
     for overrides in (
         ["data.name=jsonl", "data.questions=q.jsonl"],
+        ["evaluation.judge_url="],
         ["data.name=jsonl", "data.path=a.jsonl", "data.augmentation=b.jsonl"],
         ["data.name=2wikimultihopqa", "data.path=dev.json", "data.retrieved=3", "data.part=outside"],
         ["data.name=complexwebquestions", "data.path=d", "data.collection=c.tsv", "data.retrieved=3"],

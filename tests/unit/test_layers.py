@@ -9,18 +9,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY_POINTS = ("train.py", "evaluate.py")
-LONGEST_ENTRY_POINT = 120
+LONGEST_ENTRY_POINT = 125
 LAYERS: tuple[set[str], ...] = (
     {"errors"},
     {"config", "records"},
     {"files"},
+    {"sealed"},
+    {"passages"},
     {"config_docs", "cli", "latex", "markdown", "metrics"},
-    {"retrieval"},
+    {"chat", "retrieval"},
     {"knowledge"},
     {"experts"},
     {"answering"},
     {"augmentation"},
-    {"store", "runs", "router_store"},
+    {"store", "runs", "router_store", "translator_store"},
     {"training"},
     {"methods"},
     {"evaluation"},

@@ -1,4 +1,6 @@
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from polyprag import router_store
+from polyprag.answering.passage_keys import AllKeys, CodedKeys, sign_codes
 from polyprag.answering.query_router import QueryRouter
 from polyprag.answering.question_encoder import TokenStates
 from polyprag.config import Normalisation, RouterDesign, RoutingConfig
@@ -52,6 +55,8 @@ def router_of(design: RouterDesign = RouterDesign.ATTENTION, seed: int = 0) -> Q
     generator = torch.Generator().manual_seed(seed)
     for tensor in router.state_dict().values():
         tensor.copy_(torch.randn(tensor.shape, generator=generator))
+    if design is RouterDesign.ATTENTION:
+        router.keys = AllKeys(torch.randn(3, 5, generator=generator))
     return router
 
 
@@ -74,8 +79,10 @@ def refusal(folder: Path, store: str = STORE) -> str:
 
 def same(ours: StoredRouter, other: StoredRouter) -> bool:
     theirs = other.router.state_dict()
-    return ours.facts == other.facts and all(
-        torch.equal(tensor, theirs[name]) for name, tensor in ours.router.state_dict().items()
+    return (
+        ours.facts == other.facts
+        and torch.equal(ours.router.keys.keys_ND, other.router.keys.keys_ND)
+        and all(torch.equal(tensor, theirs[name]) for name, tensor in ours.router.state_dict().items())
     )
 
 
@@ -93,6 +100,8 @@ class TestRoundTrip:
         assert found.keys() == router.state_dict().keys()
         for name, tensor in router.state_dict().items():
             assert torch.equal(found[name], tensor.to(torch.bfloat16).float()), name
+        if design is RouterDesign.ATTENTION:
+            assert torch.equal(stored.router.keys.keys_ND, router.keys.keys_ND.to(torch.bfloat16))
 
     @pytest.mark.parametrize("design", DESIGNS)
     def test_an_opened_router_answers_and_learns_no_more(self, tmp_path, design):
@@ -181,3 +190,53 @@ class TestRefusals:
     def test_a_text(self, folder):
         (folder / FILE).write_text("no tensors at all\n")
         assert "is damaged" in refusal(folder)
+
+
+class TestCodedKeys:
+    @pytest.fixture
+    def coded(self, tmp_path) -> Path:
+        write_router(tmp_path / "router", router_of(), facts_of(), coded=True)
+        return tmp_path / "router"
+
+    def test_they_come_back_with_their_codes(self, coded):
+        keys = open_router(coded, STORE, share=0.25).router.keys
+        assert isinstance(keys, CodedKeys)
+        assert keys.share == 0.25
+        assert torch.equal(keys.keys_ND, router_of().keys.keys_ND.to(torch.bfloat16))
+        assert torch.equal(torch.from_numpy(keys.codes_WN.view("int64")), sign_codes(keys.keys_ND))
+
+    def test_an_mlp_has_none(self, tmp_path):
+        write_router(tmp_path, router_of(RouterDesign.MLP), facts_of(RouterDesign.MLP), coded=True)
+        assert open_router(tmp_path, STORE).facts.design is RouterDesign.MLP
+
+    def test_opening_hashes_all_but_keys_and_codes_and_on_demand_these_too(self, coded):
+        whole = (coded / FILE).read_bytes()
+        found = {True: 0, False: 0}
+        for place in range(8 + int.from_bytes(whole[:8], "little"), len(whole)):
+            (coded / FILE).write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+            for thorough in found:
+                try:
+                    open_router(coded, STORE, whole=thorough)
+                except StoreError:
+                    found[thorough] += 1
+        tensors = len(whole) - 8 - int.from_bytes(whole[:8], "little")
+        assert found == {True: tensors, False: tensors - 3 * 5 * 2 - 3 * 8}
+
+
+def test_a_file_of_the_first_schema_is_opened(tmp_path):
+    """As it was written: no hash for each tensor, one digest over facts and tensors."""
+    router = router_of()
+    tensors = {name: tensor.to(torch.bfloat16) for name, tensor in router.state_dict().items()}
+    tensors["keys_ND"] = router.keys.keys_ND.to(torch.bfloat16)
+    said = json.dumps({**dataclasses.asdict(facts_of()), "schema": 1}, sort_keys=True)
+    digest = hashlib.sha256(said.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode() + tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    save_file(tensors, tmp_path / FILE, {"format": router_store.FORMAT, "facts": said, "digest": digest.hexdigest()})
+    opened = open_router(tmp_path, STORE)
+    assert (opened.facts, opened.digest) == (facts_of(), digest.hexdigest())
+    assert torch.equal(opened.router.keys.keys_ND, tensors["keys_ND"])
+    content = bytearray((tmp_path / FILE).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / FILE).write_bytes(content)
+    assert "sha256 differs" in refusal(tmp_path)

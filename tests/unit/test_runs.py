@@ -8,6 +8,7 @@ from polyprag.config.keys import config_difference
 from polyprag.config.loading import to_yaml
 from polyprag.errors import ConfigError, DataError, StoreError
 from polyprag.knowledge.loading import load_knowledge
+from polyprag.passages import StoredPassages
 from polyprag.runs import run_config, run_knowledge
 
 
@@ -173,6 +174,22 @@ class TestKnowledge:
         assert len(knowledge.passages) == 6
         assert knowledge.test
         assert not any(question.passage_ids for question in knowledge.test)
+
+    def test_questions_about_a_store_read_its_gold_passages_alone(self, config, run, tmp_path, monkeypatch):
+        rows = [{"question": "Where is Mira from?", "answers": ["Arlen"], "passage_ids": ["p0"]}, {"question": "Who?"}]
+        questions = write_questions(tmp_path / "new.jsonl", *({"answers": ["A"], **row} for row in rows))
+        config.data.path, config.data.questions, config.data.validation_questions = "", str(questions), 0
+        read: list[int] = []
+        whole = StoredPassages.__getitem__
+
+        def noted(self: StoredPassages, index: int | slice) -> object:
+            read.extend([index] if isinstance(index, int) else [])
+            return whole(self, index)
+
+        monkeypatch.setattr(StoredPassages, "__getitem__", noted)
+        knowledge = run_knowledge(config, run)
+        assert [question.passage_ids for question in knowledge.test] == [("p0",), ()]
+        assert set(read) == {0}
 
     def test_a_damaged_store_is_refused(self, config, run):
         (run / "store" / "rows.safetensors").write_bytes(b"")

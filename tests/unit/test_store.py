@@ -1,5 +1,7 @@
 import dataclasses
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from polyprag.config import ExpertsConfig, Granularity
 from polyprag.errors import StoreError
 from polyprag.experts.base_model import load_base
 from polyprag.experts.pool import ExpertPool
+from polyprag.passages import StoredPassages, facts_of
 from polyprag.records import Passage
 from polyprag.retrieval.bm25 import BM25Retriever
 from polyprag.store import MANIFEST, Store, is_sound, open_store, verify_store, write_store
@@ -72,7 +75,7 @@ def test_a_store_is_a_frozen_record(folder):
 def test_equal_content_gives_equal_bytes(folder, tmp_path):
     other = write(tmp_path / "other")
     names = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
-    assert len(names) == 11
+    assert len(names) == 16
     assert all((folder / name).read_bytes() == (other / name).read_bytes() for name in names)
 
 
@@ -97,7 +100,7 @@ def test_the_manifest_is_written_last(tmp_path, monkeypatch):
     monkeypatch.setattr("polyprag.store.write_json", fail)
     with pytest.raises(OSError, match="No space left"):
         write(tmp_path / "store")
-    assert {"config.yaml", "pool.safetensors", "rows.safetensors", "passages.jsonl", "vocab.index.json"} <= present[0]
+    assert {"config.yaml", "pool.safetensors", "rows.safetensors", "passages.jsonl", "words.utf8"} <= present[0]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -167,3 +170,25 @@ def test_a_store_is_sound_until_a_byte_changes(folder, tmp_path):
     path = folder / "pool.safetensors"
     path.write_bytes(path.read_bytes()[:-1] + b"\xff")
     assert not is_sound(folder)
+
+
+def test_a_store_without_lookup_is_opened_as_older_ones_are(folder):
+    shutil.rmtree(folder / "lookup")
+    body = json.loads((folder / MANIFEST).read_text())
+    del body["corpus"], body["sha256"]
+    body["files"] = {name: entry for name, entry in body["files"].items() if not name.startswith("lookup/")}
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    (folder / MANIFEST).write_text(json.dumps({**body, "sha256": digest}))
+    store = open_store(folder, "f00d")
+    verify_store(folder)
+    assert store.passages == PASSAGES
+    assert store.manifest.corpus is None
+    assert store.passages.facts == facts_of(PASSAGES)
+    assert [store.passages.position_of_id(passage.id) for passage in PASSAGES] == [0, 1, 2]
+
+
+def test_opening_reads_no_passage(folder, monkeypatch):
+    monkeypatch.setattr(StoredPassages, "__getitem__", lambda self, index: pytest.fail("read"))
+    store = open_store(folder)
+    assert len(store.passages) == 3
+    assert store.passages.facts.text_bytes == sum(len(f"{one.title}{one.text}".encode()) for one in PASSAGES)

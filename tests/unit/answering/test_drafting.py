@@ -39,7 +39,7 @@ def test_each_row_keeps_to_its_own_budget(tiny_base, drafter):
     whole, cut = drafter.draft(prompts, [LONGEST] * 3), drafter.draft(prompts, [2, LONGEST, 1], attend=True)
     for draft, other, budget in zip(whole, cut, [2, LONGEST, 1], strict=True):
         assert other.ids == draft.ids[:budget]
-        assert other.probabilities == pytest.approx(draft.probabilities[:budget])
+        assert other.probabilities == pytest.approx(draft.probabilities[:budget], rel=1e-4)
         assert other.attention_HTS.shape[1] == len(other.ids) + 1
 
 

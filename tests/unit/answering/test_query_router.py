@@ -207,7 +207,7 @@ class TestLogits:
     def test_before_training_they_are_scaled_cosines_with_the_keys(self, encoder):
         router = router_for(encoder)
         questions_BD = router.represent(encoder.encode(QUESTIONS))
-        q_BD, k_ND = questions_BD.detach().double(), router.keys_ND.double()
+        q_BD, k_ND = questions_BD.detach().double(), router.keys.keys_ND.double()
         cosine_BN = F.cosine_similarity(q_BD[:, None], k_ND[None], dim=-1)
         assert_close(router.logits(questions_BD, GATES_NGK), INITIAL_SCALE * cosine_BN, 1e-4)
 
@@ -221,7 +221,7 @@ class TestLogits:
         router = disturbed(router_for(embeddings))
         questions_BD = router.represent(embeddings.encode(QUESTIONS))
         q_BD, p_DD = questions_BD.detach().double(), router.projection_DD.detach().double()
-        expected_BN = math.exp(router.log_scale.detach()) * (q_BD + q_BD @ p_DD) @ router.keys_ND.double().T
+        expected_BN = math.exp(router.log_scale.detach()) * (q_BD + q_BD @ p_DD) @ router.keys.keys_ND.double().T
         assert_close(router.logits(questions_BD, GATES_NGK), expected_BN, 1e-4)
 
     def test_of_an_mlp_they_are_scaled_cosines_between_its_gates_and_the_rows(self, embeddings):

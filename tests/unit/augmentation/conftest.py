@@ -3,7 +3,7 @@ import itertools
 import pytest
 from compatible_server import passage_text
 
-from polyprag.augmentation import pace
+from polyprag.chat import pace
 from polyprag.config import AugmentationConfig, AugmentBy, Config, OnBadRow, Structured
 from polyprag.records import Passage
 

@@ -7,11 +7,12 @@ from collections import Counter
 import pytest
 from compatible_server import Answer, Moody, asks_for_pairs, completion, error, good, passage_text, serving
 
-from polyprag.augmentation import pace
-from polyprag.augmentation.author import Kind, Reply, Request
+from polyprag.augmentation.author import Kind, Request
 from polyprag.augmentation.parsing import parse_pairs, parse_rewrite
 from polyprag.augmentation.prompts import load_prompts
 from polyprag.augmentation.server import ServerAuthor
+from polyprag.chat import pace
+from polyprag.chat.replies import Reply
 from polyprag.errors import ConfigError, ModelError, PolyPragError
 
 PROMPTS = load_prompts("", "json")
@@ -171,7 +172,7 @@ def test_bytes_that_drip_do_not_stretch_the_time(write):
 
 
 def test_a_reply_without_end_is_cut_off(write, monkeypatch):
-    monkeypatch.setattr("polyprag.augmentation.chat_server.LONGEST_BODY", 1000)
+    monkeypatch.setattr("polyprag.chat.server.LONGEST_BODY", 1000)
     with serving(always(completion("x" * 2000))) as server:
         replies = write(server.url, retries=0)
     assert {r.failure for r in replies.values()} == {"endless reply"}

@@ -11,12 +11,14 @@ import pytest
 
 from polyprag.evaluation.answers import Answer, answer_to_json
 from polyprag.evaluation.recorded import EvaluatedRun, read_runs
-from polyprag.evaluation.results import merge_results, summarise
+from polyprag.evaluation.results import merge_results
+from polyprag.evaluation.summary import summarise
 from polyprag.files import append_jsonl, write_json
 from polyprag.methods.workbench import STEPS
 from polyprag.metrics import Scores
 
 Evaluate = Callable[..., Path]
+OWN: Mapping[str, Any] = {}
 
 
 def scored(method: str, number: int, f1: float, kind: str, about: str) -> Answer:
@@ -41,7 +43,8 @@ def scored(method: str, number: int, f1: float, kind: str, about: str) -> Answer
 def evaluate(tmp_path) -> Evaluate:
     """`evaluate("run", {"prag": [0.5, 1.0]}, …)` writes an evaluation with an F1 for each question; gives its folder.
 
-    `config` is the configuration that the results tell; None is that of an earlier version, which told none.
+    `config` is the configuration that the results tell, one of the run's own by default; None is that of an earlier
+    version, which told none.
     """
 
     def write(
@@ -49,10 +52,11 @@ def evaluate(tmp_path) -> Evaluate:
         f1: Mapping[str, Sequence[float]],
         types: Sequence[str] = (),
         about: str = "number",
-        config: Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = OWN,
         **facts: Any,
     ) -> Path:
         folder = tmp_path / run / "evaluation"
+        config = {"data.path": run} if config is OWN else config
         answers = {
             method: [scored(method, at, value, types[at] if types else "", about) for at, value in enumerate(values)]
             for method, values in f1.items()

@@ -12,7 +12,10 @@ from polyprag.methods.workbench import STEPS, Confidence
 from polyprag.metrics import Scores
 
 WHERE = "evaluation/answers.jsonl:7"
-NEWER_KEYS = ("own_first", "confidence", "retrievals", "generated_tokens")
+NEWER_KEYS = (
+    *("own_first", "confidence", "retrievals", "generated_tokens"),
+    *("first_token_seconds", "peak_memory_bytes"),
+)
 ANSWER = Answer(
     method="poly_prag",
     question_id="q1",
@@ -40,7 +43,7 @@ def test_a_line_holds_exactly_the_promised_keys() -> None:
     assert list(json.loads(line)) == [
         *("method", "question_id", "question", "type", "gold", "prediction", "raw_prediction", "scores"),
         *("retrieved", "top_experts", "prompt_tokens", "new_tokens", "seconds", "own_first", "confidence"),
-        *("retrievals", "generated_tokens"),
+        *("retrievals", "generated_tokens", "first_token_seconds", "peak_memory_bytes"),
     ]
     assert list(json.loads(line)["seconds"]) == list(STEPS)
 
@@ -82,6 +85,12 @@ def test_what_retrieving_and_generating_took_comes_back(retrievals: int | None, 
     assert answer_from_json(answer_to_json(written), WHERE) == written
 
 
+@pytest.mark.parametrize(("first", "peak"), [(0.25, 3 << 30), (0.0, None), (None, 0)])
+def test_first_token_and_memory_come_back(first: float | None, peak: int | None) -> None:
+    written = replace(ANSWER, first_token_seconds=first, peak_memory_bytes=peak)
+    assert answer_from_json(answer_to_json(written), WHERE) == written
+
+
 def test_lines_of_the_first_version_lack_what_is_unknown() -> None:
     old = json.loads(answer_to_json(ANSWER))
     for key in NEWER_KEYS:
@@ -114,6 +123,8 @@ def test_each_key_is_required(key: str) -> None:
         ({"top_experts": [[1, 0.5, 2]]}, "'top_experts'"),
         ({"top_experts": [[0.5, 1]]}, "'top_experts'"),
         ({"prompt_tokens": True}, "'prompt_tokens'"),
+        ({"first_token_seconds": -1}, "'first_token_seconds' must be a number from 0 or null, not -1"),
+        ({"peak_memory_bytes": 1.5}, "'peak_memory_bytes' must be a whole number from 0 or null, not 1.5"),
         ({"new_tokens": -1}, "'new_tokens' must be a whole number from 0, not -1"),
         ({"seconds": {"retrieve": 0, "route": 0, "load_merge": 0}}, "key 'generate' is missing"),
         ({"seconds": dict.fromkeys(STEPS, float("inf"))}, "'retrieve'"),

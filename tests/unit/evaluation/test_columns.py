@@ -20,7 +20,6 @@ def test_runs_that_differ_only_in_their_seed_are_one_column(recorded) -> None:
     "other",
     [
         {"config": {"experts.count": 16}},
-        {"config": None},
         {"config": CONFIG, "about": "letter"},
     ],
 )
@@ -29,6 +28,20 @@ def test_other_runs_stay_by_themselves(recorded, other) -> None:
     columns, notes = pool_seeds(runs)
     assert [(column.label, len(column.runs)) for column in columns] == [("a", 1), ("b", 1)]
     assert not notes
+
+
+def test_runs_of_earlier_versions_stay_by_themselves_and_a_line_says_why(recorded) -> None:
+    runs = [recorded(name, F1, seed=at, config=None) for at, name in enumerate(("a", "b"))]
+    columns, notes = pool_seeds([*runs, recorded("c", F1, seed=2, config=CONFIG)])
+    assert [column.label for column in columns] == ["a", "b", "c"]
+    (note,) = notes
+    assert note.startswith("a, b: evaluated by an earlier version, whose results do not tell the configuration")
+    assert pool_seeds(runs[:1])[1] == []
+
+
+def test_what_is_judged_by_whom_does_not_part_seeds(recorded) -> None:
+    runs = [recorded(f"s{seed}", F1, seed=seed, config={"evaluation.judge": f"m{seed}"}) for seed in (0, 1)]
+    assert len(pool_seeds(runs)[0]) == 1
 
 
 def test_two_runs_of_one_seed_are_not_taken_for_two_seeds(recorded) -> None:

@@ -28,11 +28,17 @@ def test_tables_are_printed_and_written(folders, tmp_path, capsys) -> None:
     run(*folders, f"run.dir={tmp_path / 'out'}", "evaluation.bootstrap=200")
     text = capsys.readouterr().out
     assert max(map(len, text.splitlines())) <= 200
-    for title in ("Runs", "F1 by method and run", "Scores and costs by method and run", "F1 of one minus to_two"):
+    for title in (
+        "Runs",
+        "F1 by method and run",
+        "Scores by method and run",
+        "Costs by method and run",
+        "F1 of one minus to_two",
+    ):
         assert title in text
     assert text.index("prag") < text.index("controls") < text.index("global_lora")
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {f"comparison.{ending}" for ending in ("md", "tex", "csv", "json")}
+    assert written == {f"comparison.{ending}" for ending in ("md", "tex", "csv", "json", "html")}
     markdown = (tmp_path / "out" / "comparison.md").read_text()
     assert f"- to_two: {folders[1] / 'evaluation'}" in markdown.replace("\\", "")
     assert "| `prag` | 0.625 (" in markdown
@@ -73,6 +79,7 @@ def test_seeds_and_notes_are_shown(evaluate, tmp_path, capsys) -> None:
     run(*seeds, other, f"run.dir={tmp_path / 'out'}", "evaluation.bootstrap=100")
     text = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert "0, 1" in text
+    assert "SD: standard deviation of F1 over seeds" in text
     assert "Differences in F1 over questions and seeds: s0 (2 seeds)" in text
     assert "note: 2 different sets of questions, so differences only within each: s0 (2 seeds); other" in text
     assert "**Notes**" in (tmp_path / "out" / "comparison.md").read_text()

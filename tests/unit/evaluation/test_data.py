@@ -1,9 +1,11 @@
 import dataclasses
+import hashlib
 import json
 
 import pytest
 
-from polyprag.evaluation.data import RECALL_AT, data_lines, measure_data
+from polyprag.evaluation import data as evaluation_data
+from polyprag.evaluation.data import RECALL_AT, data_lines, data_sha, measure_data
 from polyprag.methods.workbench import Workbench
 
 CARD = {
@@ -67,3 +69,18 @@ class TestLines:
 
     def test_results_of_earlier_versions_have_none(self):
         assert data_lines({"sha256": "aa"}) == []
+
+
+class TestHash:
+    def test_of_a_stored_corpus_it_is_that_of_the_same_passages_in_memory(self, make_bench):
+        bench = make_bench()
+        test, passages = bench.knowledge.test, bench.knowledge.passages
+        expected = hashlib.sha256(repr((test, tuple(passages))).encode()).hexdigest()
+        assert data_sha(test, passages) == data_sha(test, bench.store.passages) == expected
+
+    def test_a_large_corpus_goes_by_the_hash_that_its_store_knows(self, make_bench, monkeypatch):
+        bench = make_bench()
+        test, passages = bench.knowledge.test, bench.knowledge.passages
+        monkeypatch.setattr(evaluation_data, "LARGE_CORPUS", 2)
+        assert data_sha(test, passages) == data_sha(test, bench.store.passages)
+        assert data_sha(test, passages[:3]) != data_sha(test, passages) != data_sha(test[:1], passages)

@@ -5,13 +5,16 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from compatible_server import serving
 from rich.console import Console
 
 from polyprag.answering.generation import Generated
+from polyprag.chat import pace
 from polyprag.config import MethodName
 from polyprag.config.keys import config_values
-from polyprag.errors import ConfigError, DataError, StoreError
-from polyprag.evaluation.harness import ANSWERS, CHOICES, RESULTS, TABLE, TABLE_CSV, TABLE_TEX, Harness
+from polyprag.errors import ConfigError, DataError, ModelError, StoreError
+from polyprag.evaluation.harness import ANSWERS, CHOICES, RESULTS, TABLE, TABLE_CSV, TABLE_TEX, VERDICTS, Harness
+from polyprag.evaluation.statistics import paired_difference
 from polyprag.methods.method import PromptMethod
 from polyprag.methods.poly_prag import PolyPrag
 from polyprag.methods.workbench import STEPS, Answered, Workbench
@@ -98,8 +101,8 @@ class TestAnswers:
             assert results["methods"][name]["abstained"] == sum(one["abstained"] for one in said) / len(said)
 
     def test_batches_are_as_large_as_configured(self, make_bench, asked):
-        harness(make_bench(*SETTLED, "answering.batch_size=3", trained=False)).run([VANILLA])
-        assert [len(batch) for batch in asked] == [1, 3, 3, 2]  # the first call warms up
+        harness(make_bench(*SETTLED, "answering.batch_size=1", trained=False)).run([VANILLA])
+        assert [len(batch) for batch in asked] == [1, 4, 4]  # the first call warms up, the others are four batches each
 
     def test_a_second_call_answers_nothing_again(self, make_bench, folder, asked):
         first = harness(make_bench(*SETTLED)).run([VANILLA, POLY])
@@ -218,7 +221,9 @@ class TestResults:
         first = harness(make_bench(*SETTLED)).run([VANILLA])
         second = harness(make_bench(*SETTLED)).run([RAG, POLY])
         assert list(second["methods"]) == ["vanilla", "standard_rag", "poly_prag"]
-        assert second["methods"]["vanilla"] == first["methods"]["vanilla"]
+        vanilla = dict(second["methods"]["vanilla"])
+        assert vanilla.pop("break_even", 0.0) in (0.0, None)  # it is there now, and rests on times
+        assert vanilla == first["methods"]["vanilla"]
         again = harness(make_bench(*SETTLED)).run([VANILLA])
         assert again["methods"].keys() == second["methods"].keys()
         assert json.loads((folder / RESULTS).read_text())["methods"].keys() == second["methods"].keys()
@@ -336,3 +341,127 @@ def test_a_plan_writes_nothing_and_checks_everything(make_bench, folder, tmp_pat
     untrained = Workbench(bench.config, bench.knowledge, tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match="no store there"):
         harness(untrained).plan([POLY])
+
+
+class TestCosts:
+    def test_all_of_them_are_measured(self, make_bench, folder):
+        results = harness(make_bench(*SETTLED, "answering.batch_size=4")).run([RAG, POLY])
+        for name, found in results["methods"].items():
+            rows = [row for row in rows_in(folder) if row["method"] == name]
+            taken = 8 * sum(rows[0]["seconds"].values())
+            waited = [row["first_token_seconds"] for row in rows]
+            assert 0 < min(waited) <= max(waited) <= taken + 0.05
+            assert found["seconds_to_first_token"] == pytest.approx(sum(waited) / 8)
+            assert found["tokens_in"] == found["prompt_tokens"]
+            assert found["tokens_out"] == found["generated_tokens"]
+            peaks = [row["peak_memory_bytes"] for row in rows]
+            assert found.get("peak_memory_bytes") == (max(peaks) if None not in peaks else None)
+        assert results["methods"]["standard_rag"]["offline_seconds_per_passage"] == 0.0
+        assert results["methods"]["poly_prag"]["offline_seconds_per_passage"] == 12.5 / 6
+
+    def test_they_survive_a_call_that_answers_nothing(self, make_bench, folder):
+        first = harness(make_bench(*SETTLED)).run([RAG, POLY])
+        (folder / RESULTS).unlink()
+        second = harness(make_bench(*SETTLED)).run([RAG, POLY])
+        assert second["methods"] == first["methods"]
+
+    def test_answers_of_earlier_versions_are_summed_up_without(self, make_bench, folder):
+        harness(make_bench(*SETTLED, trained=False)).run([VANILLA])
+        rows = rows_in(folder)
+        for row in rows:
+            del row["first_token_seconds"], row["peak_memory_bytes"]
+        (folder / ANSWERS).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        found = harness(make_bench(*SETTLED, trained=False)).run([VANILLA])["methods"]["vanilla"]
+        assert not {"seconds_to_first_token", "peak_memory_bytes"} & set(found)
+        assert {"tokens_in", "tokens_out"} <= set(found)
+
+
+class TestEconomy:
+    def test_each_pair_is_compared_once(self, make_bench, monkeypatch):
+        pairs = []
+
+        def counted(a_N, b_N, resamples, seed):
+            pairs.append((a_N.tolist(), b_N.tolist()))
+            return paired_difference(a_N, b_N, resamples, seed)
+
+        monkeypatch.setattr("polyprag.evaluation.differences.paired_difference", counted)
+        results = harness(make_bench(*SETTLED)).run([VANILLA, RAG, POLY])
+        assert len(pairs) == 3
+        order = [("vanilla", "standard_rag"), ("vanilla", "poly_prag"), ("standard_rag", "poly_prag")]
+        assert [(entry["a"], entry["b"]) for entry in results["differences"]] == order
+
+    def test_results_are_there_after_every_method(self, make_bench, folder, monkeypatch):
+        def ends(self, questions, settings):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(PolyPrag, "prepare", ends)
+        with pytest.raises(KeyboardInterrupt):
+            harness(make_bench(*SETTLED)).run([VANILLA, RAG, POLY])
+        results = json.loads((folder / RESULTS).read_text())
+        assert list(results["methods"]) == ["vanilla", "standard_rag"]
+        assert len(results["differences"]) == 1
+        assert "card" not in results["data"]
+        monkeypatch.undo()
+        assert "card" in harness(make_bench(*SETTLED)).run([VANILLA])["data"]
+
+    def test_the_data_are_measured_once(self, make_bench, folder, monkeypatch):
+        first = harness(make_bench(*SETTLED)).run([VANILLA])
+        monkeypatch.setattr("polyprag.evaluation.data.card_of_run", lambda *_: pytest.fail("measured again"))
+        second = harness(make_bench(*SETTLED)).run([VANILLA])
+        assert second["data"] == first["data"]
+        monkeypatch.undo()
+        (folder / "data_card.md").unlink()
+        harness(make_bench(*SETTLED)).run([VANILLA])
+        assert (folder / "data_card.md").exists()
+
+    def test_other_data_are_measured_anew(self, make_bench, folder, library_files, tmp_path):
+        first = harness(make_bench(*SETTLED, trained=False)).run([VANILLA])
+        more = tmp_path / "more.jsonl"
+        more.write_text('{"passage_id": "p0", "qa": [{"question": "Whence came Mira?", "answer": "Arlen"}]}\n')
+        second = harness(make_bench(*SETTLED, f"data.augmentation={more}", trained=False)).run([VANILLA])
+        assert second["data"]["measured_on"] != first["data"]["measured_on"]
+        assert second["data"]["card"] != first["data"]["card"]
+
+
+class TestJudge:
+    @pytest.fixture
+    def judge(self, tmp_path, monkeypatch) -> tuple[str, ...]:
+        """Overrides of a judge, but for its URL."""
+        monkeypatch.setattr(pace, "FIRST_WAIT", 0.01)
+        monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+        return ("evaluation.judge=m", f"evaluation.judge_cache={tmp_path / 'cache'}", "evaluation.judge_retries=1")
+
+    def test_verdicts_stand_in_results_and_beside_the_answers(self, make_bench, folder, judge):
+        with serving() as server:
+            bench = make_bench(*SETTLED, *judge, f"evaluation.judge_url={server.url}")
+            results = harness(bench).run([VANILLA, POLY])
+            assert harness(bench).run([VANILLA, POLY]) == results
+            different = {(row["question"], row["prediction"]) for row in rows_in(folder) if row["prediction"]}
+            assert len(server.bodies) == len(different)
+        rows = [json.loads(line) for line in (folder / VERDICTS).read_text(encoding="utf-8").splitlines()]
+        assert len(rows) == 16
+        for name, found in results["methods"].items():
+            own = [row["correct"] for row in rows if row["method"] == name]
+            assert (found["judge"], found["judge_n"]) == (sum(own) / 8, 8)
+            assert found["judge_by"].startswith("m, judge-1-")
+        assert "| judge |" in (folder / TABLE).read_text()
+        assert json.loads((folder / RESULTS).read_text())["methods"] == results["methods"]
+
+    def test_without_a_server_all_answers_and_results_are_kept(self, make_bench, folder, judge, asked):
+        bench = make_bench(*SETTLED, *judge, "evaluation.judge_url=http://127.0.0.1:9/v1", trained=False)
+        with pytest.raises(ModelError, match=r"^evaluation\.judge_url=http://127\.0\.0\.1:9/v1: no server answers"):
+            harness(bench).run([VANILLA])
+        assert "judge" not in json.loads((folder / RESULTS).read_text())["methods"]["vanilla"]
+        asked.clear()
+        with serving() as server:
+            bench = make_bench(*SETTLED, *judge, f"evaluation.judge_url={server.url}", trained=False)
+            assert "judge" in harness(bench).run([VANILLA])["methods"]["vanilla"]
+        assert not asked
+
+    def test_a_judge_is_no_part_of_what_answers_depend_on(self, make_bench, folder, judge, asked):
+        harness(make_bench(*SETTLED, trained=False)).run([VANILLA])
+        asked.clear()
+        with serving() as server:
+            bench = make_bench(*SETTLED, *judge, f"evaluation.judge_url={server.url}", trained=False)
+            harness(bench).run([VANILLA])
+        assert not asked

@@ -1,11 +1,13 @@
 import csv
 import io
 import re
+from typing import cast
 
 import pytest
 from rich.console import Console
 
 from polyprag.config import MethodName
+from polyprag.evaluation.cost_report import format_questions
 from polyprag.evaluation.differences import Difference
 from polyprag.evaluation.report import is_control, print_report, results_tables, to_csv, to_latex, to_markdown
 from polyprag.evaluation.results import MethodResult, Results
@@ -68,7 +70,7 @@ def test_every_figure_is_whole_and_lines_keep_to_100_columns(width: int) -> None
     text = printed(results({name: method(types) for name in METHODS}, (DIFFERENCE,)), width)
     assert max(map(len, text.splitlines())) <= 100
     assert "…" not in text
-    expected = "12576 0.873 0.843–0.901 0.812 0.854 31 ms 0.62 s 11.8 s 1054 41.3 kB 1234 s"
+    expected = "12576 0.873 0.843–0.901 0.812 0.854 31 ms 0.62 s 11.8 s 41.3 kB 1234 s"
     for name in METHODS:
         assert f"{name} {expected}" in re.sub(" +", " ", text)
 
@@ -76,7 +78,7 @@ def test_every_figure_is_whole_and_lines_keep_to_100_columns(width: int) -> None
 def test_all_types_appear_though_they_need_several_tables() -> None:
     types = tuple(f"type_number_{i}_of_many" for i in range(9))
     content = results({"prag": method(types)})
-    assert len(results_tables(content)) == 3
+    assert len(results_tables(content)) == 4
     assert max(map(len, printed(content).splitlines())) <= 100
     heads = re.findall(r" (\w+) \(n (\d+)\) \|", to_markdown(content))
     assert heads == [("all", "12576"), *((kind, str(30 + i)) for i, kind in enumerate(types))]
@@ -86,27 +88,73 @@ def test_controls_stand_in_a_section_of_their_own_after_the_methods() -> None:
     content = results({name: method() for name in ("poly_prag_oracle", "vanilla", "poly_prag_shuffled", "prag")})
     wanted = ["vanilla", "prag", "controls", "poly_prag_oracle", "poly_prag_shuffled"]
     first_words = [line.split()[0] for line in printed(content).splitlines() if line.strip()]
-    assert [word for word in first_words if word in wanted] == wanted
+    assert [word for word in first_words if word in wanted] == wanted * 2  # scores, and costs
     first_cells = re.findall(r"^\| [`*]([a-z_]+)[`*] \|", to_markdown(content), flags=re.MULTILINE)
-    assert first_cells == wanted
+    assert first_cells == wanted * 2
 
 
-def retrieving(times: float) -> MethodResult:
-    result = method()
-    result["retrievals"] = times
-    return result
+def costs_of(content: Results) -> tuple[str, list[str]]:
+    """Head and rows of the table of costs in Markdown."""
+    (table,) = [part for part in to_markdown(content).split("\n\n") if "seconds/question" in part]
+    head, _, *rows = table.splitlines()
+    return head, rows
 
 
-def test_retrievals_are_told_where_a_method_retrieves_by_its_own_lights() -> None:
-    methods = {"vanilla": retrieving(0.0), "standard_rag": retrieving(1.0)}
-    assert "retrievals" not in to_markdown(results(methods))
-    content = results({**methods, "flare": retrieving(2.125), "prag": method()})
-    head, _, *rows = to_markdown(content).split("\n\n")[1].splitlines()
-    assert head.endswith("| training | retrievals |")
-    assert [row.split("|")[-2].strip() for row in rows] == ["0.00", "1.00", "2.12", "–"]
+def costing(**figures: float | None) -> MethodResult:
+    return cast(MethodResult, {**method(), **figures})
+
+
+MEASURED = {
+    **{"seconds_to_first_token": 1.234, "tokens_in": 1054.4, "tokens_out": 12.25, "retrievals": 2.125},
+    **{"peak_memory_bytes": 1.339e9, "offline_seconds_per_passage": 15.57},
+}
+
+
+def test_costs_have_a_table_of_their_own() -> None:
+    methods = {"flare": costing(**MEASURED), "prag": method()}
+    head, (flare, prag) = costs_of(results(methods))
+    assert head == (
+        "| method | seconds/question | first token | tokens in | tokens out | retrievals "
+        "| peak memory | offline/passage |"
+    )
+    assert flare == "| `flare` | 12.4 s | 1.23 s | 1054 | 12.2 | 2.12 | 1.34 GB | 15.6 s |"
+    assert prag == "| `prag` | 12.4 s | – | 1054 | – | – | – | – |"
+
+
+def test_break_evens_are_told_where_they_are_known() -> None:
+    methods = {
+        "standard_rag": costing(**MEASURED),
+        "prag": costing(**MEASURED, break_even=None),
+        "poly_prag_query_combine": costing(**MEASURED, break_even=14.3, break_even_prag=0.25),
+    }
+    content = results(methods)
+    head, rows = costs_of(content)
+    assert head.endswith("| break-even RAG | break-even PRAG |")
+    assert [row.split("|")[-3:-1] for row in rows] == [[" – ", " – "], [" never ", " – "], [" 14 ", " 0.2 "]]
     text = printed(content)
     assert max(map(len, text.splitlines())) <= 100
-    assert line_of(text, "flare")[-1] == "2.12"
+    assert "takes less time in all than standard_rag or prag" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("questions", "shown"),
+    [(None, "never"), (0.0, "0"), (0.04, "0.0"), (2.54, "2.5"), (9.96, "10"), (1234.5, "1234"), (2.5e6, "2.5e+06")],
+)
+def test_numbers_of_questions_take_seven_characters(questions: float | None, shown: str) -> None:
+    assert format_questions(questions) == shown
+    assert len(shown) <= 7
+
+
+def test_a_judges_share_stands_beside_the_other_scores() -> None:
+    judged = costing(judge=0.625, judge_ci95=[0.5, 0.75], judge_n=8, judge_agreement=0.875, judge_by="m, judge-1-abc")
+    content = results({"prag": judged, "vanilla": method()})
+    markdown = to_markdown(content)
+    assert "| EM | contains | judge | retrieve |" in markdown
+    assert "| 0.812 | 0.854 | 0.625 | 31 ms |" in markdown
+    assert "| 0.812 | 0.854 | – | 31 ms |" in markdown
+    assert "Judge: share judged correct by m, judge-1-abc." in markdown
+    assert max(map(len, printed(content).splitlines())) <= 100
+    assert "judge" not in to_markdown(results({"vanilla": method()}))
 
 
 def test_controls_alone_make_a_table() -> None:
@@ -155,7 +203,7 @@ def test_right_first_choices_are_told_of_methods_that_choose() -> None:
 
 def test_where_no_first_choice_is_known_there_is_no_such_table() -> None:
     content = results({"prag": method(("one_hop",)), "poly_prag_oracle": first_choices(1.0)})
-    assert len(results_tables(content)) == 2
+    assert len(results_tables(content)) == 3
     assert "first chosen" not in to_markdown(content)
 
 
@@ -171,8 +219,8 @@ def test_a_type_that_a_method_lacks_is_a_dash_and_sizes_that_differ_a_range() ->
     assert "bridge (n 12–30)" in to_markdown(content)
 
 
-def test_without_types_and_differences_there_is_one_table() -> None:
-    assert len(results_tables(results({"prag": method()}))) == 1
+def test_without_types_and_differences_there_are_scores_and_costs() -> None:
+    assert len(results_tables(results({"prag": method()}))) == 2
     assert results_tables(results({})) == ()
 
 
@@ -202,10 +250,10 @@ def test_markdown_is_a_github_table() -> None:
     markdown = to_markdown(results({"prag": method()}))
     assert markdown.endswith("\n")
     assert (
-        "| method | n | F1 | 95 % interval | EM | contains | retrieve | route/load | generate | prompt tokens |"
+        "| method | n | F1 | 95 % interval | EM | contains | retrieve | route/load | generate | bytes/passage |"
         in markdown
     )
-    assert "| `prag` | 12576 | 0.873 | 0.843–0.901 | 0.812 | 0.854 | 31 ms | 0.62 s | 11.8 s | 1054 |" in markdown
+    assert "| `prag` | 12576 | 0.873 | 0.843–0.901 | 0.812 | 0.854 | 31 ms | 0.62 s | 11.8 s | 41.3 kB |" in markdown
 
 
 CARD = {
@@ -238,7 +286,7 @@ def test_facts_about_the_data_stand_below_the_tables() -> None:
 def test_latex_has_the_tables_of_markdown() -> None:
     content = results({name: method(("one_hop", "a&b")) for name in ("prag", "global_lora")}, (DIFFERENCE,))
     text = to_latex(content)
-    assert text.count(r"\begin{tabular}") == text.count(r"\bottomrule") == len(results_tables(content)) == 3
+    assert text.count(r"\begin{tabular}") == text.count(r"\bottomrule") == len(results_tables(content)) == 4
     assert r"\texttt{prag} & 12576 & 0.873 & 0.843--0.901 & 0.812 & 0.854 & 31 ms & 0.62 s" in text
     assert r"a\&b (n 31)" in text
     assert text.index(r"\emph{controls}") < text.index(r"\texttt{global\_lora}")

@@ -7,7 +7,8 @@ import pytest
 from polyprag.errors import DataError
 from polyprag.evaluation.answers import Answer
 from polyprag.evaluation.differences import Difference, differences
-from polyprag.evaluation.results import MethodResult, merge_results, summarise, without_methods
+from polyprag.evaluation.results import MethodResult, merge_results, without_methods
+from polyprag.evaluation.summary import summarise
 from polyprag.methods.workbench import STEPS, Confidence
 from polyprag.metrics import Scores
 
@@ -41,7 +42,7 @@ class TestSummary:
         result = summary([answer("q1", 1.0, "bridge"), answer("q2", 0.5, "comparison")])
         assert set(result) == {
             *("n", "f1", "em", "contains", "prag_f1", "f1_ci95", "macro_f1", "by_type", "seconds_per_question"),
-            *("prompt_tokens", "new_tokens", "bytes_per_passage", "train_seconds", "choice"),
+            *("prompt_tokens", "new_tokens", "bytes_per_passage", "train_seconds", "choice", "tokens_in"),
         }
         assert set(result["by_type"]) == {"bridge", "comparison"}
         assert set(result["by_type"]["bridge"]) == {"n", "f1", "em", "contains", "f1_ci95"}
@@ -58,6 +59,17 @@ class TestSummary:
         assert result["seconds_per_question"] == pytest.approx(
             {"total": 2.265, "retrieve": 0.505, "route": 0.51, "load_merge": 0.5, "generate": 0.75}
         )
+
+    def test_costs_are_there_where_the_answers_tell(self) -> None:
+        told = [
+            replace(answer(f"q{at}"), first_token_seconds=0.5 * at, peak_memory_bytes=100 * at, generated_tokens=4 * at)
+            for at in (1, 2)
+        ]
+        result = summarise([*told, answer("q3")], 200, 0, 96.0, 12.5, {}, offline_seconds=3.25)
+        assert (result["seconds_to_first_token"], result["peak_memory_bytes"]) == (0.75, 200.0)
+        assert (result["tokens_in"], result["tokens_out"]) == (30.0, 6.0)
+        assert result["offline_seconds_per_passage"] == 3.25
+        assert not {"seconds_to_first_token", "tokens_out", "peak_memory_bytes"} & set(summary([answer()]))
 
     def test_retrievals_and_discarded_tokens_count_where_the_answers_tell(self) -> None:
         told = [replace(answer(f"q{at}"), retrievals=at, generated_tokens=2 + at) for at in (0, 3)]
@@ -171,3 +183,31 @@ class TestMerging:
             existing = {**existing, "methods": {}, **change}
         with pytest.raises(DataError, match=named):
             merge_results(existing, {}, self.data, {}, [])
+
+
+def costing(offline: float, seconds: float) -> MethodResult:
+    result = summarise([answer()], 100, 0, 96.0, 12.5, {}, offline)
+    result["seconds_per_question"]["total"] = seconds
+    return result
+
+
+class TestBreakEven:
+    def test_it_follows_the_methods_that_stand_beside_each_other(self) -> None:
+        prag = {"prag": costing(12.0, 1.0), "poly_prag": costing(8.0, 0.5)}
+        alone = merge_results(None, {}, {"sha256": "aa"}, prag, [])
+        assert "break_even" not in alone["methods"]["prag"]
+        assert alone["methods"]["poly_prag"]["break_even_prag"] == 0.0
+        both = merge_results(alone, {}, {"sha256": "aa"}, {"standard_rag": costing(0.0, 2.0)}, [])
+        assert {name: found.get("break_even") for name, found in both["methods"].items()} == {
+            "prag": 12.0,
+            "poly_prag": 8.0 / 1.5,
+            "standard_rag": None,
+        }
+        assert "break_even" not in both["methods"]["standard_rag"]
+        without = without_methods(both, {"standard_rag"})
+        again = merge_results(without, {}, {"sha256": "aa"}, {}, [])
+        assert "break_even" not in again["methods"]["prag"]
+
+    def test_results_of_earlier_versions_have_none(self) -> None:
+        old = {"prag": summary([answer()]), "standard_rag": costing(0.0, 2.0)}
+        assert "break_even" not in merge_results(None, {}, {"sha256": "aa"}, old, [])["methods"]["prag"]

@@ -1,12 +1,15 @@
 import json
+import math
+from pathlib import Path
 
 import pytest
 import wandb
 
 from polyprag.config import WandbMode
 from polyprag.config.loading import load_config
+from polyprag.evaluation import tracking
 from polyprag.evaluation.results import Results
-from polyprag.evaluation.tracking import COLUMNS, log_results
+from polyprag.evaluation.tracking import COLUMNS, log_results, tables_of
 from polyprag.training.trainer import wandb_mode
 
 SECONDS = {"total": 0.25, "retrieve": 0.05, "route": 0.0, "load_merge": 0.0, "generate": 0.2}
@@ -34,9 +37,13 @@ def test_an_offline_run_holds_table_and_scores(results, tmp_path, monkeypatch):
     monkeypatch.setattr(wandb.Run, "__exit__", lambda run, *why: (seen.append(described(run)), leave(run, *why))[1])
     config = load_config(None, ["logging.project=mine", "logging.group=sweep", "experts.count=4"])
     log_results(results, config, tmp_path / "run")
-    [table] = (tmp_path / "run" / "wandb").glob("offline-run-*/files/media/table/evaluation/*.json")
-    content = json.loads(table.read_text())
+    tables = logged(tmp_path / "run")
+    assert set(tables) == {"results", "costs"}, "tables without rows are left out"
+    content = tables["results"]
     assert content["columns"] == list(COLUMNS)
+    costs = dict(zip(tables["costs"]["columns"], tables["costs"]["data"][0], strict=True))
+    assert (costs["method"], costs["seconds_total"], costs["seconds_generate"]) == ("poly_prag", 0.25, 0.2)
+    assert (costs["bytes_per_passage"], costs["train_seconds"], costs["peak_memory_bytes"]) == (1000.0, 12.5, None)
     assert content["data"][0] == ["poly_prag", 8, 0.5, 0.25, 0.75, 0.25, 0.375, 0.25, 1000.0]
     assert [row[0] for row in content["data"]] == ["poly_prag", "vanilla"]
     [run] = seen
@@ -50,6 +57,51 @@ def test_an_offline_run_holds_table_and_scores(results, tmp_path, monkeypatch):
     assert run["config"]["experts.count"] == 4
     assert (run["project"], run["group"], run["job_type"]) == ("mine", "sweep", "evaluation")
     assert run["name"] == "run/evaluation"
+
+
+def logged(folder: Path) -> dict[str, dict]:
+    """The tables of an offline run by name."""
+    files = (folder / "wandb").glob("offline-run-*/files/media/table/evaluation/*.json")
+    return {path.name.split("_")[0]: json.loads(path.read_text(encoding="utf-8")) for path in files}
+
+
+@pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning")
+def test_what_was_answered_stands_in_tables_as_text(evaluate, tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    f1 = {"prag": [1.0, 0.5, 0.0], "poly_prag": [0.5, 0.5, 1.0]}
+    folder = evaluate("run", f1, ["even", "odd", "even"], about="<b>[x](javascript:y)@")
+    answers = folder / "answers.jsonl"
+    answers.write_text(answers.read_text().replace("@", "\\ud800"))
+    results = json.loads((folder / "results.json").read_text())
+    results["methods"]["prag"] |= {"break_even": None, "judge": 0.25, "judge_ci95": [0.0, 0.5], "judge_agreement": 0.75}
+    results["differences"] = [{"a": "prag", "b": "poly_prag", "mean": -0.2, "ci95": [-0.5, 0.1], "p": 0.3, "d_z": None}]
+    log_results(results, load_config(None, ["logging.wandb=offline"]), folder.parent)
+    tables = logged(folder.parent)
+    rows = {
+        name: [dict(zip(found["columns"], row, strict=True)) for row in found["data"]] for name, found in tables.items()
+    }
+    assert [(row["method"], row["judge"], row["judge_high"]) for row in rows["results"]] == [
+        ("prag", 0.25, 0.5),
+        ("poly_prag", None, None),
+    ]
+    assert [row["break_even"] for row in rows["costs"]] in ([math.inf, None], ["Infinity", None])
+    assert {(row["method"], row["type"], row["n"]) for row in rows["types"]} == {
+        (method, kind, n) for method in f1 for kind, n in (("even", 2), ("odd", 1))
+    }
+    (difference,) = rows["differences"]
+    assert (difference["a"], difference["mean"], difference["low"], difference["won"]) == ("prag", -0.2, -0.5, None)
+    assert [(row["question_id"], row["method"], row["f1"]) for row in rows["answers"]] == [
+        (f"q{at}", method, values[at]) for at in range(3) for method, values in f1.items()
+    ]
+    assert rows["answers"][0]["question"] == "What is <b>[x](javascript:y)? 0?"
+
+
+def test_answers_are_those_to_the_first_questions(evaluate, monkeypatch):
+    folder = evaluate("run", {"prag": [0.5] * 9, "flare": [0.5] * 9})
+    monkeypatch.setattr(tracking, "MOST_ANSWERS", 7)
+    results = json.loads((folder / "results.json").read_text())
+    rows = {name: rows for name, _, rows in tables_of(results, folder)}["answers"]
+    assert [row[0] for row in rows] == ["q0", "q0", "q1", "q1", "q2", "q2"]
 
 
 def described(run: wandb.Run) -> dict:

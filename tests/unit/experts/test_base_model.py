@@ -54,6 +54,17 @@ def test_linear_layers_are_4_bit_and_the_head_is_not(tiny_nf4_base):
     assert not quantised.support_avx512bf16_for_cpu
 
 
+def test_an_unpacked_model_is_the_same_model(tiny_model_folder):
+    configs = [BaseConfig(str(tiny_model_folder), unpacked=unpacked) for unpacked in (False, True)]
+    packed, unpacked = map(load_base, configs)
+    assert not any(isinstance(module, bnb.nn.Linear4bit) for module in unpacked.model.modules())
+    assert not any(parameter.requires_grad for parameter in unpacked.model.parameters())
+    assert unpacked.fingerprint == packed.fingerprint
+    tokens = torch.tensor([[5, 6, 7, 8], [9, 10, 11, 12]])
+    assert torch.equal(unpacked.model(tokens).logits, packed.model(tokens).logits)
+    assert repr(configs[0]) == repr(configs[1])  # what one has trained, the other goes on with
+
+
 def test_a_fingerprint_tells_weights_apart_and_ignores_quantisation(tiny_base, tiny_nf4_base, other_model_folder):
     assert tiny_base.fingerprint == tiny_nf4_base.fingerprint
     other = load_base(BaseConfig(str(other_model_folder), Quantisation.NF4, Dtype.FLOAT32))
@@ -158,7 +169,7 @@ def test_the_builtin_model_that_pip_cannot_fetch_is_refused(monkeypatch, tmp_pat
     message = refused(BaseConfig(BUILTIN))
     assert "no matching distribution" in message
     assert str(tmp_path / BUILTIN) in message
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [f"{BUILTIN}.lock"]
 
 
 def test_the_builtin_model_is_fetched_once(monkeypatch, tmp_path):

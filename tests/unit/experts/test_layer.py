@@ -7,7 +7,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from polyprag.config import Composition, Normalisation
-from polyprag.experts.layer import FOLDED_ROWS_PER_EXPERT, GateContext, PooledLinear
+from polyprag.experts import layer as layer_file
+from polyprag.experts.gate_context import GateContext
+from polyprag.experts.layer import FOLDED_ROWS_PER_EXPERT, PooledLinear
 from polyprag.experts.routing import gates_from_logits
 
 INPUTS, OUTPUTS, SCALE = 6, 5, 1.7
@@ -72,6 +74,20 @@ def test_sparse_equals_dense_with_zeros(composition, count, rank, shared, rows, 
         expected_BTO = expected_output(layer, x_BTD, gates_BGK[:, 0].repeat_interleave(repeats, 0))
         torch.testing.assert_close(dense_BTO, expected_BTO, rtol=1e-10, atol=1e-10)
         torch.testing.assert_close(sparse_BTO, expected_BTO, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("shared", [0, 2])
+def test_mixing_by_row_changes_no_gradient_of_factor(monkeypatch, shared):
+    layer = random_layer(Composition.FACTOR, 4, 2, shared)
+    inputs = [random_input(3, 5).requires_grad_(), random_gates(3, 4, 0)[:, 0].requires_grad_()]
+    found = []
+    for rows_per_expert in (FOLDED_ROWS_PER_EXPERT, 0):
+        monkeypatch.setattr(layer_file, "FOLDED_ROWS_PER_EXPERT", rows_per_expert)
+        loss = layer.update(*inputs).square().sum()
+        wanted = [*inputs, *(weight for name, weight in layer.named_parameters() if "base" not in name)]
+        found.append(torch.autograd.grad(loss, wanted))
+    for by_row, by_expert in zip(*found, strict=True):
+        torch.testing.assert_close(by_row, by_expert, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("composition", Composition)
@@ -171,3 +187,63 @@ def test_the_shared_expert_learns_under_all_gates():
     assert layer.shared_B.grad.abs().min() > 0
     assert not layer.A.grad.any()
     assert not layer.B.grad.any()
+
+
+@pytest.mark.parametrize("composition", Composition)
+@pytest.mark.parametrize("shared", [0, 2])
+@pytest.mark.parametrize("top_k", [0, 1, 3])
+def test_a_single_token_is_like_any_other(composition, shared, top_k):
+    layer = random_layer(composition, 8, 2, shared)
+    gates_BGK = random_gates(1, 8, top_k)
+    expected = [expected_output(layer, random_input(1, 1, seed), gates_BGK[:, 0]) for seed in range(2)]
+    layer.float()
+    layer.context.activate(gates_BGK.float())
+    for seed, expected_BTO in enumerate(expected):  # the second token meets what the first one kept
+        with torch.no_grad():
+            found_BTO = layer(random_input(1, 1, seed).float())
+        assert found_BTO.dtype == torch.float32
+        torch.testing.assert_close(found_BTO.double(), expected_BTO, rtol=1e-4, atol=1e-4)
+    layer.base.to(torch.bfloat16)
+    with torch.no_grad():
+        found_BTO = layer(random_input(1, 1, 0).to(torch.bfloat16))
+    assert found_BTO.dtype == torch.bfloat16
+    torch.testing.assert_close(found_BTO.double(), expected[0], rtol=0.05, atol=0.2)
+
+
+def alike_layers(composition: Composition, shared: int) -> list[PooledLinear]:
+    """Two layers of one context and of groups of their own that meet the same inputs."""
+    layers = [random_layer(composition, 6, 2, shared, seed) for seed in range(2)]
+    for group, layer in enumerate(layers):
+        layer.context, layer.group, layer.alike = layers[0].context, group, tuple(layers)
+    return layers
+
+
+@pytest.mark.parametrize("composition", Composition)
+@pytest.mark.parametrize("shared", [0, 1])
+@pytest.mark.parametrize("kept", [(6, 6), (2, 6), (6, 0), (0, 1), (0, 0)])
+def test_layers_that_share_their_first_product_equal_separate_ones(composition, shared, kept):
+    layers = alike_layers(composition, shared)
+    gates = [random_gates(3, 6, count) if count else torch.zeros(3, 1, 6, dtype=torch.float64) for count in kept]
+    layers[0].context.activate(torch.cat(gates, dim=1))
+    for seed in range(2):
+        x_BTD = random_input(3, 4, seed)
+        for layer, gates_BGK in zip(layers, gates, strict=True):
+            with torch.no_grad():
+                found_BTO = layer(x_BTD)
+            torch.testing.assert_close(
+                found_BTO, expected_output(layer, x_BTD, gates_BGK[:, 0]), rtol=1e-10, atol=1e-10
+            )
+
+
+def test_a_layer_whose_inputs_are_new_does_not_take_what_was_left_for_others():
+    first, second = alike_layers(Composition.SUM, 0)
+    gates_BGK = torch.cat([random_gates(2, 6, 3, seed) for seed in range(2)], dim=1)
+    first.context.activate(gates_BGK)
+    one, other = random_input(2, 3, 0), random_input(2, 3, 1)
+    with torch.no_grad():
+        first(one)
+        for x_BTD in (other, one, one):
+            torch.testing.assert_close(second(x_BTD), expected_output(second, x_BTD, gates_BGK[:, 1]))
+        first(one)
+        first.context.activate(gates_BGK.flip(1))
+        torch.testing.assert_close(second(one), expected_output(second, one, gates_BGK[:, 0]))

@@ -318,3 +318,31 @@ def test_stored_weights_that_do_not_fit_change_nothing(tiny_base, fault):
     with pytest.raises(StoreError, match=name.replace(".", r"\.")):
         pool.load(stored)
     assert all(torch.equal(tensor, before[name]) for name, tensor in pool.state().items())
+
+
+def test_layers_of_the_same_inputs_know_each_other(tiny_base):
+    targets = ["gate_proj", "up_proj", "down_proj", "q_proj", "v_proj"]
+    pool = ExpertPool(tiny_base.model, ExpertsConfig(count=2, rank=2, targets=targets), Granularity.MODULE)
+    names = {layer: name for name, layer in pool.layers.items()}
+    for name, layer in pool.layers.items():
+        parent, _, child = name.rpartition(".")
+        together = next((group for group in (("gate_proj", "up_proj"), ("q_proj", "v_proj")) if child in group), ())
+        assert [names[other] for other in layer.alike] == [f"{parent}.{other}" for other in together]
+
+
+@pytest.mark.parametrize("top_k", [0, 1])
+def test_the_model_says_the_same_whether_layers_share_their_first_product(tiny_base, top_k):
+    pool = ExpertPool(tiny_base.model, ExpertsConfig(count=4, rank=2), Granularity.MODULE)
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        for layer in pool.layers.values():
+            layer.B.normal_()
+        gates_BGK = torch.rand(3, pool.groups, 4)
+        gates_BGK = gates_BGK * (gates_BGK >= gates_BGK.topk(top_k or 4).values[..., -1:])
+        tokens_BT = torch.randint(3, 100, (3, 5))
+        with pool.gated(gates_BGK):
+            together = tiny_base.model(tokens_BT).logits
+        for layer in pool.layers.values():
+            layer.alike = ()
+        with pool.gated(gates_BGK):
+            torch.testing.assert_close(tiny_base.model(tokens_BT).logits, together, rtol=1e-4, atol=1e-4)

@@ -10,11 +10,14 @@ from torch import Tensor
 from polyprag.config import Combine, Normalisation, RoutingConfig
 from polyprag.errors import ConfigError
 from polyprag.experts.routing import (
+    BLOCK,
+    RowGates,
     TaskRouter,
     combine_gates,
     dead_experts,
     gates_from_logits,
     load_balance_loss,
+    mean_use,
     relative_entropy,
     routing_losses,
     usage,
@@ -95,7 +98,7 @@ def test_a_batch_takes_its_passages_rows():
     one = router()
     gates_BGK = one(torch.tensor([4, 0, 4]))
     assert gates_BGK.shape == (3, GROUPS, EXPERTS)
-    torch.testing.assert_close(gates_BGK, one.all_gates()[[4, 0, 4]])
+    torch.testing.assert_close(gates_BGK, one.gates()[[4, 0, 4]])
     assert one.logits().shape == (PASSAGES, GROUPS, EXPERTS)
     assert one.logits().abs().max() <= 2.0
 
@@ -103,7 +106,7 @@ def test_a_batch_takes_its_passages_rows():
 def test_merged_rows_add_their_gates():
     one = router()
     tasks_BP = torch.tensor([[1, 2, 3], [4, 5, 5]])
-    all_NGK = one.all_gates()
+    all_NGK = one.gates()[:]
     torch.testing.assert_close(one(tasks_BP)[1], all_NGK[4] + 2 * all_NGK[5])
     merged_BP = torch.tensor([[1.0, 0, 1], [1, 0, 0]])
     gates_BGK = one(tasks_BP, merged_BP)
@@ -119,7 +122,7 @@ def test_gumbel_sampling_happens_in_training_only():
     torch.testing.assert_close(first.sum(-1), torch.ones(2, GROUPS), rtol=0, atol=1e-3)
     one.eval()
     assert torch.equal(one(tasks_B), one(tasks_B))
-    torch.testing.assert_close(one(tasks_B), one.all_gates()[tasks_B])
+    torch.testing.assert_close(one(tasks_B), one.gates()[tasks_B])
 
 
 def test_gumbel_samples_are_relaxed_bernoulli_draws():
@@ -151,7 +154,7 @@ def test_only_rows_of_the_batch_get_a_gradient():
     ("how", "weights"), [(Combine.SUM, [1, 1]), (Combine.MEAN, [0.5, 0.5]), (Combine.SCORE, [0.75, 0.25])]
 )
 def test_gates_of_passages_combine(how, weights):
-    gates_PGK = router().all_gates()[:2]
+    gates_PGK = router().gates()[:2]
     combined_GK = combine_gates(gates_PGK, torch.tensor([6.0, 2.0]), how)
     torch.testing.assert_close(combined_GK, weights[0] * gates_PGK[0] + weights[1] * gates_PGK[1])
 
@@ -254,3 +257,38 @@ def test_dead_experts_are_those_that_the_corpus_hardly_uses(top_k):
     gates_NGK = torch.tensor([[[0.9, 0.1, 0.0], [0.3, 0.3, 0.4]], [[0.96, 0.04, 0.0], [0.5, 0.0, 0.5]]])
     dead_GK = dead_experts(gates_NGK, RoutingConfig(top_k=top_k, reseed_below=0.3))
     assert dead_GK.tolist() == [[False, not top_k, True], [False, False, False]]
+
+
+class TestRowGates:
+    ROWS_NGK = torch.randn(2 * BLOCK + 3, 2, 3, generator=torch.Generator().manual_seed(0)).bfloat16()
+
+    @pytest.mark.parametrize("top_k", [0, 1])
+    @pytest.mark.parametrize("normalisation", list(Normalisation))
+    def test_any_rows_are_as_if_all_were_worked_out(self, normalisation, top_k):
+        gates_NGK = RowGates(self.ROWS_NGK, RoutingConfig(normalisation=normalisation, top_k=top_k))
+        all_NGK = gates_from_logits(self.ROWS_NGK.float(), normalisation, top_k)
+        assert len(gates_NGK) == len(all_NGK)
+        for rows in (5, -1, [7, 7, 0], [], slice(3, 9), slice(None), torch.tensor([[1, 2], [2000, 4]])):
+            torch.testing.assert_close(gates_NGK[rows], all_NGK[rows], rtol=1e-6, atol=1e-7)
+
+    @pytest.mark.parametrize("top_k", [0, 1])
+    def test_means_over_blocks_are_those_over_all(self, top_k):
+        gates_NGK = RowGates(self.ROWS_NGK, RoutingConfig(top_k=top_k))
+        torch.testing.assert_close(mean_use(gates_NGK), gates_NGK[:].double().mean(0).float())
+        torch.testing.assert_close(mean_use(gates_NGK, above=0.5), (gates_NGK[:] > 0.5).double().mean(0).float())
+
+    @pytest.mark.parametrize("top_k", [0, 1])
+    def test_an_expert_that_the_last_block_alone_uses_is_alive(self, top_k):
+        rows_NGK = self.ROWS_NGK.clone()
+        rows_NGK[:, :, 2] = -30
+        config = RoutingConfig(top_k=top_k, reseed_below=1e-6)
+        assert dead_experts(RowGates(rows_NGK, config), config)[:, 2].all()
+        rows_NGK[-1, :, 2] = 30
+        assert not dead_experts(RowGates(rows_NGK, config), config).any()
+
+    def test_of_a_router_they_follow_its_rows(self):
+        one = router()
+        gates_NGK = one.gates()
+        with torch.no_grad():
+            one.rows.weight.zero_()
+        torch.testing.assert_close(gates_NGK[[0, 3]], torch.full((2, GROUPS, EXPERTS), 1 / EXPERTS), rtol=1e-5, atol=0)

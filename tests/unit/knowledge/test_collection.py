@@ -12,6 +12,7 @@ from polyprag.config import DataConfig, DataName, OnBadRow, SplittingConfig
 from polyprag.errors import ConfigError, DataError
 from polyprag.knowledge import collection
 from polyprag.knowledge.collection import open_collection, retrieve_from_collection
+from polyprag.passages import StoredPassages
 from polyprag.records import Passage
 from polyprag.retrieval.bm25 import BM25Retriever
 
@@ -108,7 +109,7 @@ def test_it_is_indexed_once_and_lies_beside_the_models(psgs, cache, monkeypatch,
 
 def test_the_passages_are_mapped_and_not_held(psgs):
     opened = open_collection(data_of(psgs))
-    assert isinstance(opened._offsets, np.memmap)
+    assert isinstance(opened._passages, StoredPassages)
     assert isinstance(opened._retriever._index.scores["data"], np.memmap)
 
 

@@ -53,6 +53,23 @@ class TestLoadKnowledge:
         knowledge = load(tmp_path, corpus, augmentation=augmentation, train_qas=1)
         assert knowledge.augmentations == {"a": Augmentation("a", ("r",), qa(1, 9))}
 
+    @pytest.mark.parametrize(
+        ("limits", "rewrites", "left"),
+        [({}, 2, (1, 2, 9)), ({"max_pairs": 2}, 2, (1, 2)), ({"max_pairs": 7, "max_rewrites": 1}, 1, (1, 2, 9))],
+    )
+    def test_training_is_limited_for_each_passage_after_all_is_joined(self, tmp_path, limits, rewrites, left):
+        corpus = [{"id": "a", "text": "one", "qas": pairs(1, 2, 3)}]
+        augmentation = [{"passage_id": "a", "rewrites": ["r", "s"], "qa": pairs(9)}]
+        knowledge = load(tmp_path, corpus, augmentation=augmentation, train_qas=2, validation_questions=0, **limits)
+        assert knowledge.augmentations == {"a": Augmentation("a", ("r", "s")[:rewrites], qa(*left))}
+        assert [question.id for question in knowledge.test] == ["a-q2"]
+
+    def test_the_demo_world_is_limited_too(self):
+        data = DataConfig(max_pairs=1, max_rewrites=0)
+        data.world.passages = 20
+        knowledge = load_knowledge(data)
+        assert {(len(own.qa), len(own.rewrites)) for own in knowledge.augmentations.values()} == {(1, 0)}
+
     def test_no_training_pairs_are_refused_where_they_are_needed(self, tmp_path):
         corpus = [{"text": "one", "qas": pairs(1, 2)}]
         assert load(tmp_path, corpus, train_qas=0).augmentations == {}

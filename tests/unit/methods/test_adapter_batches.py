@@ -14,7 +14,7 @@ from torch import Tensor
 from polyprag.config import Config, PragConfig
 from polyprag.errors import AdapterError
 from polyprag.experts.base_model import load_base
-from polyprag.methods import adapter_batches, adapters
+from polyprag.methods import adapter_batches, adapter_training, adapters
 from polyprag.methods.adapters import FACTS, INITIAL, WARM_UP, WEIGHTS, AdapterEncoder
 from polyprag.records import Augmentation, Passage, QAPair
 from polyprag.training.batches import Batch
@@ -68,7 +68,7 @@ def loss_and_gradients(encoder: AdapterEncoder, weights: Weights, batch: Batch) 
     """A batch's loss under PEFT's own layers with these weights, and its gradients, by PEFT's names."""
     set_peft_model_state_dict(encoder.model, weights)
     encoder.model.zero_grad()
-    loss = adapters.label_loss(encoder.model, batch)
+    loss = adapter_training.label_loss(encoder.model, batch)
     loss.backward()
     named = encoder.model.named_parameters()
     return loss, {name.replace(f".{INITIAL}", ""): weight.grad for name, weight in named if "lora_" in name}
@@ -87,7 +87,7 @@ def test_adapters_become_what_each_becomes_alone(new_encoder, work, recipe, warm
     overrides = (*recipe, f"base.quantisation={quantisation}")
     alone = new_encoder("alone", *overrides, "prag.parallel=1", warm_up=warm_up)
     together = new_encoder("together", *overrides, "prag.parallel=3", warm_up=warm_up)
-    assert len({len(alone._all_steps(passage)) for passage in passages}) > 2
+    assert len({len(alone.trainer.steps(alone.subject(passage))) for passage in passages}) > 2
     for encoder in (alone, together):
         encoder.encode(passages)
     for passage in passages:
@@ -105,19 +105,20 @@ def test_adapters_become_what_each_becomes_alone(new_encoder, work, recipe, warm
 
 def test_losses_and_gradients_are_those_of_each_adapter_alone(new_encoder, work):
     encoder = new_encoder("run", *TUNED)
-    packs = [encoder._all_steps(passage)[0] for passage in work[0][:3]]
+    packs = [encoder.trainer.steps(encoder.subject(passage))[0] for passage in work[0][:3]]
     pad = encoder.base.tokenizer.pad_token_id
     torch.manual_seed(0)
     weights = [{name: torch.randn_like(drawn) * 0.2 for name, drawn in encoder.drawn.items()} for _ in packs]
     expected = [
-        loss_and_gradients(encoder, own, adapters.collate(rows, pad)) for own, rows in zip(weights, packs, strict=True)
+        loss_and_gradients(encoder, own, adapter_training.collate(rows, pad))
+        for own, rows in zip(weights, packs, strict=True)
     ]
     rows = [dataclasses.replace(pack, task=index) for index, own in enumerate(packs) for pack in own]
     with adapter_batches.in_place_of_one(encoder.model, INITIAL, 3) as batch_of:
         for name, layer in batch_of.layers.items():
             layer.A.data = torch.cat([own[f"{name}.lora_A.weight"] for own in weights])
             layer.B.data = torch.cat([own[f"{name}.lora_B.weight"] for own in weights], dim=1)
-        losses_K = batch_of.losses(encoder.model, adapters.collate(rows[::-1], pad))
+        losses_K = batch_of.losses(encoder.model, adapter_training.collate(rows[::-1], pad))
         losses_K.sum().backward()
         for layer in batch_of.layers.values():
             layer.A.data, layer.B.data = layer.A.grad, layer.B.grad
@@ -138,9 +139,9 @@ def test_groups_are_of_like_work(new_encoder, work, monkeypatch):
     groups: list[list[str]] = []
     together = AdapterEncoder.train_together
 
-    def recorded(self, passages):
-        groups.append([passage.id for passage in passages])
-        return together(self, passages)
+    def recorded(self, subjects):
+        groups.append([subject.passage.id for subject in subjects])
+        return together(self, subjects)
 
     monkeypatch.setattr(AdapterEncoder, "train_together", recorded)
     passages, _ = work
@@ -151,7 +152,7 @@ def test_groups_are_of_like_work(new_encoder, work, monkeypatch):
 def test_the_model_is_afterwards_as_it_was(new_encoder, work):
     encoder = new_encoder("run")
     before, layers = logits_of(encoder), dict(encoder.model.named_modules())
-    encoder.train_together(work[0][:2])
+    encoder.train_together([encoder.subject(passage) for passage in work[0][:2]])
     after = dict(encoder.model.named_modules())
     assert after.keys() == layers.keys()
     assert all(after[name] is layer for name, layer in layers.items())
@@ -172,12 +173,12 @@ def test_a_loss_that_is_not_finite_names_its_passage_and_leaves_the_model_whole(
         encoder.encode(work[0])
     assert not trained(encoder)
     assert [module for module in encoder.model.modules() if isinstance(module, LoraLayer)]
-    encoder.train(work[0][0])
+    encoder.train(encoder.subject(work[0][0]))
 
 
 def test_alone_a_loss_that_is_not_finite_is_refused_too(new_encoder, work, monkeypatch):
     encoder = new_encoder("run", "prag.parallel=1")
-    monkeypatch.setattr(adapters, "label_loss", lambda *_: torch.tensor(float("inf")))
+    monkeypatch.setattr(adapter_training, "label_loss", lambda *_: torch.tensor(float("inf")))
     with pytest.raises(AdapterError, match=r"^the loss of the adapter of passage 'p0' is inf at step 1; lower prag\."):
         encoder.encode(work[0])
     assert not trained(encoder)
@@ -189,7 +190,7 @@ def test_a_stop_loses_one_group_at_most(new_encoder, work, monkeypatch):
     together = AdapterEncoder.train_together
 
     def stopped(self, group):
-        if passages[2] in group:
+        if passages[2] in [subject.passage for subject in group]:
             raise KeyboardInterrupt
         return together(self, group)
 
@@ -210,7 +211,7 @@ def test_one_without_effect_in_a_group_is_refused_and_not_stored(new_encoder, wo
     together = AdapterEncoder.train_together
 
     def idle(self, group):
-        return {**together(self, group), "p1": self.start}
+        return {**together(self, group), "passage 'p1'": self.start}
 
     monkeypatch.setattr(AdapterEncoder, "train_together", idle)
     with pytest.raises(AdapterError, match=r"^the adapter of passage 'p1' changes no logit"):

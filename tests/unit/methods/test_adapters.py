@@ -13,7 +13,8 @@ from polyprag.errors import AdapterError, DataError
 from polyprag.experts.base_model import load_base
 from polyprag.knowledge.loading import load_knowledge
 from polyprag.knowledge.prompts import with_title
-from polyprag.methods import adapters
+from polyprag.methods import adapter_training, adapters
+from polyprag.methods.adapter_training import AdapterTrainer
 from polyprag.methods.adapters import FACTS, WARM_UP, WEIGHTS, AdapterEncoder
 from polyprag.records import Augmentation, Knowledge, QAPair
 from polyprag.training.batches import Batch
@@ -80,13 +81,13 @@ def texts(encoder: AdapterEncoder, steps: list[Batch]) -> list[str]:
 def steps(monkeypatch) -> list[Batch]:
     """The batches that training sees from now on."""
     seen: list[Batch] = []
-    loss = adapters.label_loss
+    loss = adapter_training.label_loss
 
     def recorded(model, batch):
         seen.append(batch)
         return loss(model, batch)
 
-    monkeypatch.setattr(adapters, "label_loss", recorded)
+    monkeypatch.setattr(adapter_training, "label_loss", recorded)
     return seen
 
 
@@ -144,9 +145,9 @@ class TestTraining:
         trained = []
         train = AdapterEncoder.train
 
-        def recorded(self, passage):
-            trained.append(passage.id)
-            train(self, passage)
+        def recorded(self, subject):
+            trained.append(subject.passage.id)
+            train(self, subject)
 
         monkeypatch.setattr(AdapterEncoder, "train", recorded)
         again.encode(knowledge.passages[:3])
@@ -182,7 +183,7 @@ class TestSteps:
         rewrite = "Arlen saw the birth of Mira Tolk, the maker of glass, in 1867."
         pairs = knowledge.augmentations["p0"].qa
         encoder = encoder_in(tmp_path, config, p0=Augmentation("p0", (rewrite, "A second rewrite."), pairs))
-        encoder.train(passage)
+        encoder.train(encoder.subject(passage))
         seen = texts(encoder, steps)
         assert len(seen) == 10
         assert seen[:5] == seen[5:]
@@ -198,7 +199,8 @@ class TestSteps:
     def test_prag_labels_every_token_but_the_first(self, configure, tmp_path, steps):
         config = configure()
         knowledge = load_knowledge(config.data)
-        encoder_in(tmp_path, config).train(knowledge.passages[0])
+        encoder = encoder_in(tmp_path, config)
+        encoder.train(encoder.subject(knowledge.passages[0]))
         assert config.prag.loss is Loss.ALL_TOKENS
         for batch in steps:
             assert torch.equal(batch.targets_L, batch.tokens_BT[0, 1:])
@@ -207,14 +209,15 @@ class TestSteps:
         config = configure("prag.loss=answers")
         knowledge = load_knowledge(config.data)
         encoder = encoder_in(tmp_path, config)
-        encoder.train(knowledge.passages[0])
+        encoder.train(encoder.subject(knowledge.passages[0]))
         answers = {encoder.base.tokenizer.decode(batch.targets_L).strip() for batch in steps}
         assert answers == {"Arlen", "1867", "glass"}
 
     def test_a_larger_batch_takes_several_sequences_a_step(self, configure, tmp_path, steps):
         config = configure("prag.recipe=default", "prag.batch_size=2")
         knowledge = load_knowledge(config.data)
-        encoder_in(tmp_path, config).train(knowledge.passages[0])
+        encoder = encoder_in(tmp_path, config)
+        encoder.train(encoder.subject(knowledge.passages[0]))
         assert len(steps) == 4  # three pairs alone, and three with the passage, two at a time
 
 
@@ -305,13 +308,13 @@ class TestWarmUp:
 
     def test_every_adapter_starts_from_the_stored_start(self, configure, tmp_path, monkeypatch):
         begun: list[dict[str, Tensor]] = []
-        begin = adapters.set_peft_model_state_dict
+        begin = adapter_training.set_peft_model_state_dict
 
         def recorded(model, state):
             begun.append(state)
             return begin(model, state)
 
-        monkeypatch.setattr(adapters, "set_peft_model_state_dict", recorded)
+        monkeypatch.setattr(adapter_training, "set_peft_model_state_dict", recorded)
         config = configure("prag.parallel=1")
         encoder, knowledge = encoder_in(tmp_path, config, OUTSIDE), load_knowledge(config.data)
         encoder.encode(knowledge.passages[:2])
@@ -393,14 +396,14 @@ class TestWarmUp:
 
     def test_its_seconds_are_no_part_of_the_first_adapters(self, configure, tmp_path, monkeypatch):
         clock = [0.0]
-        prepare = AdapterEncoder._warm_up_steps
+        prepare = AdapterTrainer.warm_up_steps
 
-        def slow(self):
+        def slow(self, outside):
             clock[0] += 100
-            return prepare(self)
+            return prepare(self, outside)
 
         monkeypatch.setattr(adapters, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
-        monkeypatch.setattr(AdapterEncoder, "_warm_up_steps", slow)
+        monkeypatch.setattr(AdapterTrainer, "warm_up_steps", slow)
         config = configure()
         encoder, knowledge = encoder_in(tmp_path, config, OUTSIDE), load_knowledge(config.data)
         encoder.encode(knowledge.passages[:1])

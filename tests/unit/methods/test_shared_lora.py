@@ -44,7 +44,7 @@ class TestControl:
         method.prepare(questions, method.options())
         lora = merged(trained, control_folder(trained.folder, name))
         prompts = [trained.writer.question(question.text) for question in questions]
-        generator, tokens_BT = method.generator, torch.tensor(prompts[:1])
+        generator, tokens_BT = method.lora.generator, torch.tensor(prompts[:1])
         gates_BGK = torch.ones(1, 1, 1)
         with torch.no_grad(), generator.pool.gated(gates_BGK):
             logits = generator.base.model(tokens_BT).logits
@@ -60,7 +60,7 @@ class TestControl:
         method.check([UNHEARD_OF])
         answered = method.answer([UNHEARD_OF, *trained.knowledge.test], Setting())
         assert {(one.retrieved, one.top_experts, one.confidence) for one in answered} == {((), (), None)}
-        assert torch.equal(generations[0].gates_BGK, torch.ones(len(answered), 1, 1))
+        assert torch.equal(method.lora.generator.standing_GK, torch.ones(1, 1))
         assert "Passage" not in "".join(generations[0].prompts)
         assert list(answered[0].seconds) == list(STEPS)
         assert {step for step, seconds in answered[0].seconds.items() if seconds} == {"generate"}
@@ -68,8 +68,8 @@ class TestControl:
     def test_the_pool_of_the_run_is_another(self, trained, name):
         method = SharedLora(name, trained)
         method.answer(trained.knowledge.test[:1], Setting())
-        assert method.generator.base.model is not trained.base.model
-        assert method.generator.pool.config.rank == trained.config.experts.count * trained.config.experts.rank
+        assert method.lora.generator.base.model is not trained.base.model
+        assert method.lora.generator.pool.config.rank == trained.config.experts.count * trained.config.experts.rank
 
     def test_identity_and_costs_are_those_of_its_store(self, trained, train_at_random, name):
         method, folder = SharedLora(name, trained), control_folder(trained.folder, name)
@@ -79,7 +79,8 @@ class TestControl:
         pool = (folder / "store" / "pool.safetensors").stat().st_size
         assert method.bytes_per_passage == pytest.approx(pool / len(trained.passages))
         train_at_random(control_config(trained.config, name), folder, seed=7)
-        assert SharedLora(name, trained).identity != method.identity
+        again = Workbench(trained.config, trained.knowledge, trained.folder)
+        assert SharedLora(name, again).identity != method.identity
 
     def test_without_its_training_the_remedy_is_named(self, make_bench, name):
         bench = make_bench()

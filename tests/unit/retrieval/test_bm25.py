@@ -110,7 +110,7 @@ def test_built_on_disk_it_is_as_if_saved(tmp_path):
 def test_files_that_do_not_belong_together_are_refused(tmp_path):
     BM25Retriever.build(passages_of("alder", "birch")).save(tmp_path / "one")
     BM25Retriever.build(passages_of("alder", "birch cedar")).save(tmp_path / "two")
-    for name in ("data.csc.index.npy", "vocab.index.json", "indptr.csc.index.npy"):
+    for name in ("data.csc.index.npy", "words.utf8", "words.terms.npy", "indptr.csc.index.npy"):
         whole = (tmp_path / "one" / name).read_bytes()
         (tmp_path / "one" / name).write_bytes((tmp_path / "two" / name).read_bytes())
         with pytest.raises(StoreError, match="cannot be opened as BM25 index"):
@@ -124,6 +124,8 @@ def test_no_pickle_is_written(tmp_path):
     for path in (tmp_path / "bm25").iterdir():
         if path.suffix == ".npy":
             assert np.load(path, allow_pickle=False).size
+        elif path.suffix == ".utf8":
+            assert path.read_text(encoding="utf-8") == "alderbirch"
         else:
             assert json.loads(path.read_text(encoding="utf-8"))
 
@@ -131,7 +133,7 @@ def test_no_pickle_is_written(tmp_path):
 def test_a_missing_or_damaged_index_is_refused(tmp_path):
     with pytest.raises(StoreError, match="cannot be opened as BM25 index"):
         BM25Retriever.open(tmp_path / "none")
-    for victim in ("params.index.json", "vocab.index.json", "data.csc.index.npy"):
+    for victim in ("params.index.json", "words.utf8", "words.offsets.npy", "data.csc.index.npy"):
         BM25Retriever.build(passages_of("alder", "birch")).save(tmp_path / "bm25")
         (tmp_path / "bm25" / victim).write_bytes(b"garbage")
         with pytest.raises(StoreError, match="cannot be opened as BM25 index"):

@@ -13,7 +13,6 @@ import yaml
 from rich.console import Console
 
 from polyprag.cli import parse_call
-from polyprag.config import MethodName
 from polyprag.config.loading import load_config, to_yaml
 from polyprag.evaluation.harness import Harness
 from polyprag.files import write_text
@@ -23,7 +22,7 @@ from polyprag.sweeps.definition import read_definition
 from polyprag.sweeps.grid import Run, Sweep, build_sweep
 from polyprag.sweeps.outcomes import Outcome, read_outcome, run_folder
 from polyprag.sweeps.runner import Runner
-from polyprag.training.controls import control_config, control_folder
+from polyprag.training.controls import control_config, control_folder, needed_controls
 
 SETTLED = ("answering.shots=0", "answering.passages=1", "answering.combine=sum", "router.after_pool=false")
 METHODS = "evaluation.methods=[poly_prag,poly_prag_oracle]"
@@ -96,8 +95,8 @@ class Programs:
         if call.verb == "train":
             self.train(load_config(call.config_path, call.overrides), folder, seed=config.run.seed)
         elif call.verb == "controls":
-            name = MethodName.GLOBAL_LORA
-            self.train(control_config(config, name), control_folder(folder, name))
+            for name in needed_controls(config.evaluation.methods):
+                self.train(control_config(config, name), control_folder(folder, name))
         else:
             bench = Workbench(config, run_knowledge(config, folder), folder)
             Harness(bench, Console(file=io.StringIO())).run(config.evaluation.methods)

@@ -13,7 +13,7 @@ from polyprag.sweeps.grid import build_sweep
 
 ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted(path for path in (ROOT / "configs" / "sweeps").glob("*.yaml") if not path.name.startswith("base"))
-GRIDS = [path for path in SHIPPED if not path.name.startswith("ablations")]
+GRIDS = [path for path in SHIPPED if "\npolyprag:" not in path.read_text()]
 WANDB_KEYS = {
     *("apiVersion", "kind", "controller", "description", "program", "job", "image_uri", "entity", "project", "method"),
     *("command", "name", "run_cap", "metric", "metrics", "scheduler", "early_terminate", "parameters"),

@@ -38,6 +38,14 @@ def test_a_limit_of_steps_and_prags_own_training_count(make_sweep, measured):
     assert seconds == pytest.approx((200 + tokens + 8 * ANSWER_TOKENS) / 100 + START_SECONDS)
 
 
+def test_adapters_of_single_questions_grow_with_them(make_sweep, measured):
+    sweep = make_sweep({"prag.per": ["passage", "question_passage"]}, "evaluation.methods=[prag]")
+    shared, single = expected_seconds([(run, False) for run in sweep.runs], [])
+    [tokens] = measured
+    assert shared == pytest.approx((tokens + 8 * ANSWER_TOKENS) / 100 + START_SECONDS)
+    assert single == pytest.approx((tokens * 8 // 6 + 8 * ANSWER_TOKENS) / 100 + START_SECONDS)
+
+
 def test_controls_are_trained_like_the_pool(make_sweep, measured):
     sweep = make_sweep({"training.epochs": [2]}, "evaluation.methods=[global_lora]")
     [seconds] = expected_seconds([(run, True) for run in sweep.runs], [])

@@ -72,8 +72,9 @@ class TestRuns:
         run_all(make_sweep({"experts.count": [2]}, "evaluation.methods=[poly_prag,poly_prag_uniform]"))
         assert [verb for verb, _ in programs.calls] == ["evaluate"]
 
-    def test_controls_are_trained_where_methods_name_them(self, make_sweep, run_all, programs):
-        sweep = make_sweep({"experts.count": [2]}, "evaluation.methods=[poly_prag,global_lora]")
+    @pytest.mark.parametrize("method", ["global_lora", "standard_rag_format"])
+    def test_controls_are_trained_where_methods_need_them(self, make_sweep, run_all, programs, method):
+        sweep = make_sweep({"experts.count": [2]}, f"evaluation.methods=[poly_prag,{method}]", "data.max_passages=4")
         assert run_all(sweep) == {}
         assert [verb for verb, _ in programs.calls] == ["train", "controls", "evaluate"]
         programs.calls.clear()

@@ -64,6 +64,11 @@ class Training:
     def trainer(self, folder: Path) -> pl.Trainer:
         return build_trainer(self.config, folder, self.data, Checkpointing(folder / "checkpoints", 60))
 
+    def attach(self, folder: Path) -> None:
+        """Let single steps be taken, without a fit around them."""
+        self.module.trainer = self.trainer(folder)
+        self.module.trainer.datamodule = self.data
+
     def gradients(self, *batches: Batch) -> dict[str, Tensor]:
         """Gradients of the batches' mean loss, added up batch by batch."""
         for parameter in self.module.parameters():
@@ -109,6 +114,14 @@ def test_gradient_checkpointing_changes_no_gradient(tiny_base, tiny_config, tiny
     assert len(calls) == 2  # forward, and again in the backward pass
     recomputing.module.on_validation_start()
     assert not recomputing.module.base.model.training
+
+
+def test_grouped_attention_changes_no_gradient(tiny_base, tiny_knowledge, config):
+    training = Training(tiny_base, tiny_knowledge, config)
+    batch = collate(training.packs[:4], 0)
+    grouped = training.gradients(batch)
+    tiny_base.model.set_attn_implementation("sdpa")
+    assert_close(grouped, training.gradients(batch), 1e-6)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -181,7 +194,7 @@ def test_clipping_bounds_the_experts_and_leaves_rows_alone(tiny_base, tiny_knowl
 def test_a_share_of_rows_merges_the_gates_of_similar_passages(tiny_base, tiny_knowledge, config, share):
     config.routing.merge_in_training = share
     training = Training(tiny_base, tiny_knowledge, config, neighbours=[[1], [0], [0]])
-    all_NGK = training.router.all_gates()
+    all_NGK = training.router.gates()[:]
     gates_BGK = training.module.gates(torch.tensor([2, 0]))
     expected = all_NGK[[2, 0]] + (all_NGK[[0, 1]] if share else 0)
     torch.testing.assert_close(gates_BGK, expected)
@@ -204,13 +217,14 @@ def test_validation_uses_the_gates_of_the_gold_passage(tiny_base, tiny_knowledge
     )
     monkeypatch.setattr(training.module, "log", lambda *_, **__: None)
     training.module.validation_step(list(reversed(tiny_knowledge.validation)), 0)
-    torch.testing.assert_close(seen[0], training.router.all_gates()[[2, 1, 0]])
+    torch.testing.assert_close(seen[0], training.router.gates()[[2, 1, 0]])
 
 
-def test_penalties_are_added_by_weight_and_logged_apart(tiny_base, tiny_knowledge, config, monkeypatch):
+def test_penalties_are_added_by_weight_and_logged_apart(tiny_base, tiny_knowledge, config, tmp_path, monkeypatch):
     config.experts.shared, config.experts.orthogonality = 2, 0.3
     config.routing.load_balance, config.routing.entropy, config.routing.z_loss = 0.1, 0.2, 0.05
     training = Training(tiny_base, tiny_knowledge, config)
+    training.attach(tmp_path)
     logged: dict[str, Tensor] = {}
     monkeypatch.setattr(training.module, "log", lambda name, value, **_: logged.update({name: value}))
     monkeypatch.setattr(training.module, "log_dict", logged.update)
@@ -222,14 +236,59 @@ def test_penalties_are_added_by_weight_and_logged_apart(tiny_base, tiny_knowledg
     torch.testing.assert_close(total, lm_loss + sum(w * logged[f"train/{name}"] for name, w in weights.items()))
 
 
-def test_without_weights_nothing_is_added_or_logged(tiny_base, tiny_knowledge, config, monkeypatch):
+def test_without_weights_nothing_is_added_or_logged(tiny_base, tiny_knowledge, config, tmp_path, monkeypatch):
     training = Training(tiny_base, tiny_knowledge, config)
+    training.attach(tmp_path)
     logged: dict[str, Tensor] = {}
     monkeypatch.setattr(training.module, "log", lambda name, value, **_: logged.update({name: value}))
     monkeypatch.setattr(training.module, "log_dict", logged.update)
     total = training.module.training_step(collate(training.packs[:3], 0), 0)
     assert torch.equal(total, logged["train/loss"])
     assert [name for name in logged if name.startswith("train/")] == ["train/loss"]
+
+
+def test_curves_are_means_over_the_batches_of_a_step(tiny_base, tiny_knowledge, config, tmp_path, monkeypatch):
+    config.training.accumulate = 2
+    training = Training(tiny_base, tiny_knowledge, config)
+    training.attach(tmp_path)
+    logged: list[float] = []
+    monkeypatch.setattr(training.module, "log", lambda name, value, **_: logged.append(float(value)))
+    monkeypatch.setattr(training.module, "log_dict", lambda values: None)
+    losses = [training.module.training_step(collate(training.packs[at:], 0), at).item() for at in range(2)]
+    assert losses[0] != losses[1]
+    assert logged == [pytest.approx(sum(losses) / 2)]
+
+
+@pytest.mark.parametrize("draws", ["gumbel", "merge_in_training"])
+def test_random_numbers_belong_to_a_batch(tiny_base, tiny_knowledge, config, tmp_path, monkeypatch, draws):
+    setattr(config.routing, draws, 0.5)
+    training = Training(tiny_base, tiny_knowledge, config, neighbours=[[1], [2], [0]])
+    training.attach(tmp_path)
+    monkeypatch.setattr(training.module, "log", lambda *_, **__: None)
+    batch = collate(training.packs, 0)
+
+    def step(batch_idx: int) -> float:
+        return training.module.training_step(batch, batch_idx).item()
+
+    before = torch.get_rng_state()
+    first, second, again = step(0), step(1), step(0)
+    assert first == again != second
+    assert torch.equal(torch.get_rng_state(), before)
+    config.training.devices = 2  # the second batch of one process is the first of the second of two
+    monkeypatch.setattr(KnowledgeData, "place", (1, 2))
+    assert step(0) == second
+
+
+def test_a_batch_that_only_fills_up_changes_nothing(tiny_base, tiny_knowledge, config, tmp_path, monkeypatch):
+    training = Training(tiny_base, tiny_knowledge, config)
+    training.attach(tmp_path)
+    monkeypatch.setattr(training.module, "log", lambda *_, **__: None)
+    beyond = training.data.total
+    assert training.data.counts(beyond - 1)
+    assert not training.data.counts(beyond)
+    training.module.trainer.accumulate_grad_batches = 10 * beyond  # no step ends, so no mean of nothing is taken
+    training.module.training_step(collate(training.packs[:2], 0), beyond).backward()
+    assert all(not parameter.grad.to_dense().any() for parameter in training.module.parameters())
 
 
 def test_routing_losses_leave_the_experts_alone(tiny_base, tiny_knowledge, config):

@@ -123,3 +123,64 @@ def test_a_closure_computes_loss_and_gradients_first():
     torch.testing.assert_close(loss, Learner().loss([1, 2]))
     for ours, expected in zip(by_closure.weights(), by_hand.weights(), strict=True):
         assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize("fused", [True, None])  # None is what checkpoints of earlier versions say
+def test_experts_take_the_steps_of_plain_adamw(fused):
+    learner = Learner(weight_decay=0.1)
+    plain = nn.Parameter(learner.weights()[0])
+    reference = torch.optim.AdamW([plain], lr=0.01, weight_decay=0.1, fused=False)
+    for number in range(6):
+        if number == 3:
+            state = copy.deepcopy(learner.optimizer.state_dict())
+            state["experts"]["param_groups"][0]["fused"] = fused
+            learner.optimizer.load_state_dict(state)
+        learner.step([number % PASSAGES])
+        plain.grad = learner.expert.grad.clone()
+        reference.step()
+        torch.testing.assert_close(learner.expert.detach(), plain.detach(), rtol=1e-6, atol=1e-7)
+
+
+def test_where_every_row_occurs_it_is_dense_adam():
+    """But for the small number in the denominator, which counts for more; so gradients are made large here."""
+    ours, theirs = Learner(), Learner()
+    dense = torch.optim.Adam([theirs.router.rows.weight], lr=0.1)
+    for tasks in ([4, 0, 1, 2, 3], [0, 1, 2, 3, 4, 4], [3, 2, 1, 0, 4]):
+        ours.optimizer.zero_grad()
+        (1e6 * ours.loss(tasks)).backward()
+        theirs.router.rows.weight.grad = ours.router.rows.weight.grad.to_dense()
+        ours.optimizer.sparse.step()
+        dense.step()
+    torch.testing.assert_close(ours.router.rows.weight, theirs.router.rows.weight, rtol=1e-5, atol=1e-6)
+
+
+def test_a_row_that_occurs_now_and_then_learns_as_if_other_steps_were_not_but_for_the_count_of_all_steps():
+    """Dense Adam would go on moving it by its old mean; here means rest, and bias correction counts every step."""
+    learner = Learner()
+    rows = learner.router.rows.weight
+    expected_ND = rows.detach().double().clone()
+    means_ND, squares_ND = torch.zeros_like(expected_ND), torch.zeros_like(expected_ND)
+    for step, tasks in enumerate([[0, 1], [1, 1], [2, 0], [1, 3], [0, 0]], start=1):
+        learner.optimizer.zero_grad()
+        learner.loss(tasks).backward()
+        gradient_ND = rows.grad.to_dense().double()
+        for row in set(tasks):
+            means_ND[row] = 0.9 * means_ND[row] + 0.1 * gradient_ND[row]
+            squares_ND[row] = 0.999 * squares_ND[row] + 0.001 * gradient_ND[row].square()
+            rate = 0.1 * (1 - 0.999**step) ** 0.5 / (1 - 0.9**step)
+            expected_ND[row] -= rate * means_ND[row] / (squares_ND[row].sqrt() + 1e-8)
+        learner.optimizer.step()
+    torch.testing.assert_close(rows.detach().double(), expected_ND, rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_touches_the_rows_of_its_batch_alone():
+    """What a step reads and writes of rows and moments is the same for any number of passages."""
+    learner = Learner()
+    learner.step([0, 2])
+    gradient = learner.router.rows.weight.grad
+    assert gradient.is_sparse
+    assert sorted(set(gradient._indices().flatten().tolist())) == [0, 2]
+    state = learner.optimizer.sparse.state[learner.router.rows.weight]
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert not state[name][[1, 3, 4]].any()
+        assert state[name][[0, 2]].any()

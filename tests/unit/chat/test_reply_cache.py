@@ -4,12 +4,9 @@ import multiprocessing
 
 import pytest
 
-from polyprag.augmentation.author import Kind, Reply
-from polyprag.augmentation.cache import ReplyCache, request_key
-from polyprag.config import AugmentationConfig
-from polyprag.records import Passage
+from polyprag.chat.replies import Reply, ReplyCache
 
-PASSAGE = Passage("p", "T", "text")
+ABOUT = {"kind": "qa"}
 
 
 def reply(number: int) -> Reply:
@@ -19,14 +16,14 @@ def reply(number: int) -> Reply:
 def add_all(folder, numbers) -> None:
     cache = ReplyCache(folder, "m")
     for number in numbers:
-        cache.add(reply(number), PASSAGE, Kind.QA)
+        cache.add(reply(number), ABOUT)
 
 
 def test_what_was_added_is_there_now_and_later(tmp_path):
     cache = ReplyCache(tmp_path / "c", "org/model")
     assert "key1" not in cache
     assert cache.get("key1") is None
-    cache.add(reply(1), PASSAGE, Kind.QA)
+    cache.add(reply(1), ABOUT)
     for one in (cache, ReplyCache(tmp_path / "c", "org/model")):
         assert "key1" in one
         assert one.get("key1") == reply(1)
@@ -41,7 +38,7 @@ def test_a_torn_last_line_is_no_reply_and_harms_none(tmp_path):
         path.write_bytes(whole[:length])
         cache = ReplyCache(tmp_path, "m")
         assert len(cache) == whole[:length].count(b"\n")
-        cache.add(reply(3), PASSAGE, Kind.QA)
+        cache.add(reply(3), ABOUT)
         again = ReplyCache(tmp_path, "m")
         assert again.get("key3") == cache.get("key3") == reply(3)
         assert len(again) == len(cache) == whole[:length].count(b"\n") + 1
@@ -73,25 +70,6 @@ def test_several_processes_add_at_once(tmp_path):
 
 def test_the_first_of_equal_keys_counts_and_others_replies_are_seen(tmp_path):
     one, other = ReplyCache(tmp_path, "m"), ReplyCache(tmp_path, "m")
-    one.add(reply(1), PASSAGE, Kind.QA)
-    other.add(dataclasses.replace(reply(1), text="later"), PASSAGE, Kind.QA)
+    one.add(reply(1), ABOUT)
+    other.add(dataclasses.replace(reply(1), text="later"), ABOUT)
     assert other.get("key1") == reply(1)
-
-
-def test_a_key_tells_all_that_a_reply_depends_on_and_nothing_else():
-    config = AugmentationConfig()
-
-    def key(passage=PASSAGE, kind=Kind.QA, index=0, author="m", version="v", text="ask", **settings) -> str:
-        messages = [{"role": "user", "content": text}]
-        return request_key(passage, kind, index, messages, author, version, dataclasses.replace(config, **settings))
-
-    different = [
-        *(key(), key(kind=Kind.REWRITE), key(kind=Kind.REWRITE, index=1), key(author="n"), key(version="w")),
-        *(key(Passage("p", "T", "other")), key(Passage("p", "U", "text"))),
-        *(key(text="ask more"), key(temperature=0.0), key(max_tokens=9)),
-    ]
-    assert len(set(different)) == len(different)
-    assert all(len(one) == 64 for one in different)
-    assert key(Passage("q", "T", "text")) == key(), "ids may change"
-    assert key(index=1) == key(), "pairs are told by their messages"
-    assert key(url="http://x", retries=1, rewrites=7, concurrency=2) == key()

@@ -2,8 +2,8 @@ import random
 
 import pytest
 
-from polyprag.augmentation import pace
-from polyprag.augmentation.pace import Pace
+from polyprag.chat import pace
+from polyprag.chat.pace import Pace
 
 
 @pytest.fixture

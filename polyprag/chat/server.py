@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from polyprag.augmentation.chat_answers import (
+from polyprag.chat.answers import (
     Completion,
     TryError,
     completion_in,
@@ -19,7 +19,8 @@ from polyprag.augmentation.chat_answers import (
     said_in,
     shortened,
 )
-from polyprag.config import AugmentationConfig, Structured
+from polyprag.chat.settings import ServerSettings
+from polyprag.config import Structured
 from polyprag.errors import ConfigError, ModelError
 
 CONNECT_SECONDS = 5.0
@@ -62,22 +63,23 @@ class ChatServer:
     """A server's chat completions; safe to ask from many threads.
 
     Args:
-        config: url, model, key_env, structured, max_tokens, concurrency and timeout.
+        settings: which server, and how it is asked.
 
     Raises:
         ConfigError: the key cannot be sent.
     """
 
-    def __init__(self, config: AugmentationConfig) -> None:
-        self.config = config
-        self.url = config.url.rstrip("/")
-        self.key = _key_of(config.key_env)
-        start = Structured.JSON_SCHEMA if config.structured is Structured.AUTO else config.structured
+    def __init__(self, settings: ServerSettings) -> None:
+        self.settings = settings
+        self.url = settings.url.rstrip("/")
+        self.place = f"{settings.section}url={self.url}"
+        self.key = _key_of(settings)
+        start = Structured.JSON_SCHEMA if settings.structured is Structured.AUTO else settings.structured
         self.dialect = Dialect(start)
         self.client = httpx.Client(
             headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
-            timeout=httpx.Timeout(config.timeout, connect=min(CONNECT_SECONDS, config.timeout), pool=None),
-            limits=httpx.Limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency),
+            timeout=httpx.Timeout(settings.timeout, connect=min(CONNECT_SECONDS, settings.timeout), pool=None),
+            limits=httpx.Limits(max_connections=settings.concurrency, max_keepalive_connections=settings.concurrency),
             trust_env=not _is_local(httpx.URL(self.url).host),  # a proxy cannot reach what listens on this machine
         )
 
@@ -94,15 +96,11 @@ class ChatServer:
             return  # it is there, and may be slow, or not know this path
         except httpx.HTTPError as error:
             reason = shortened(str(error)) or type(error).__name__
-            raise ModelError(
-                f"augmentation.url={self.url}: no server answers ({reason}); start one, or correct the URL"
-            ) from None
+            raise ModelError(f"{self.place}: no server answers ({reason}); start one, or correct the URL") from None
         if answer.status_code in (401, 403):
             raise self._refusal(answer.status_code, said_in(answer.content, self.key))
         if answer.is_success and is_html(answer.content):
-            raise ConfigError(
-                f"augmentation.url={self.url}: a web page answers, not a chat server; base URLs mostly end in /v1"
-            )
+            raise ConfigError(f"{self.place}: a web page answers, not a chat server; base URLs mostly end in /v1")
 
     def ask(
         self, messages: tuple[dict[str, str], ...], temperature: float, schema: dict[str, object] | None
@@ -126,7 +124,7 @@ class ChatServer:
             said = said_in(content, self.key)
             if status not in (400, 422):
                 raise self._failure(status, headers, said)
-            may_ask_less = schema is not None and self.config.structured is Structured.AUTO
+            may_ask_less = schema is not None and self.settings.structured is Structured.AUTO
             other = dialect.after(said, may_ask_less)
             if other is None:
                 raise TryError(f"HTTP {status}", said, final=True)
@@ -144,8 +142,8 @@ class ChatServer:
         temperature: float,
         schema: dict[str, object] | None,
     ) -> dict[str, object]:
-        body: dict[str, object] = {"model": self.config.model, "messages": messages}
-        body[dialect.limit] = self.config.max_tokens
+        body: dict[str, object] = {"model": self.settings.model, "messages": messages}
+        body[dialect.limit] = self.settings.max_tokens
         if dialect.has_temperature:
             body["temperature"] = round(temperature, 3)
         if schema is not None and dialect.structured is Structured.JSON_SCHEMA:
@@ -157,7 +155,7 @@ class ChatServer:
 
     def _post(self, body: dict[str, object]) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and body of an answer that came in time, however slowly its bytes drip."""
-        deadline = time.monotonic() + self.config.timeout
+        deadline = time.monotonic() + self.settings.timeout
         content = bytearray()
         try:
             with self.client.stream("POST", f"{self.url}/chat/completions", json=body) as answer:
@@ -185,20 +183,23 @@ class ChatServer:
 
     def _refusal(self, status: int, said: str) -> ConfigError:
         remedies = {
-            401: f"put the server's key into the environment variable {self.config.key_env}",
+            401: f"put the server's key into the environment variable {self.settings.key_env}",
             402: "see to the account",
-            403: f"the key in the environment variable {self.config.key_env} may not use this model",
-            404: f"check augmentation.model={self.config.model} and augmentation.url",
+            403: f"the key in the environment variable {self.settings.key_env} may not use this model",
+            404: f"check {self.settings.model_key}={self.settings.model} and {self.settings.section}url",
         }
         complaint = f": {shortened(said)}" if said else ""
-        remedy = remedies.get(status, "correct augmentation.url, which mostly ends in /v1")
-        return ConfigError(f"augmentation.url={self.url}: the server answers {status}{complaint}; {remedy}")
+        remedy = remedies.get(status, f"correct {self.settings.section}url, which mostly ends in /v1")
+        return ConfigError(f"{self.place}: the server answers {status}{complaint}; {remedy}")
 
 
-def _key_of(variable: str) -> str:
+def _key_of(settings: ServerSettings) -> str:
+    variable = settings.key_env
     key = os.environ.get(variable, "").strip() if variable else ""
     if not key.isascii() or not (key + "x").isprintable():
-        raise ConfigError(f"augmentation.key_env={variable}: its value holds characters that no key has; set it anew")
+        raise ConfigError(
+            f"{settings.section}key_env={variable}: its value holds characters that no key has; set it anew"
+        )
     return key
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyprag.augmentation.chat_answers import TryError, completion_in, retry_after, said_in, shortened
+from polyprag.chat.answers import TryError, completion_in, retry_after, said_in, shortened
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

@@ -1,4 +1,4 @@
-"""Replies that no run needs to ask for again: an append-only file for each author, found by what was asked."""
+"""Replies that no run needs to ask for again: an append-only file for each model, found by what was asked."""
 
 from __future__ import annotations
 
@@ -8,63 +8,56 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyprag.augmentation.author import Kind, Reply
-from polyprag.config import AugmentationConfig
 from polyprag.files import append_jsonl
-from polyprag.records import Passage
 
 logger = logging.getLogger(__name__)
 
 
-def request_key(
-    passage: Passage,
-    kind: Kind,
-    index: int,
-    messages: Sequence[Mapping[str, str]],
-    author: str,
-    prompt_version: str,
-    config: AugmentationConfig,
-) -> str:
-    """What tells a request from all others, in this run and in later ones.
+@dataclass(frozen=True)
+class Reply:
+    """What has become of a request.
 
-    Args:
-        passage: what it is about; only title and text count.
-        kind: a rewrite, or pairs.
-        index: which rewrite; requests for pairs differ by their messages.
-        messages: the chat.
-        author: the author's name.
-        prompt_version: of the prompt for this kind.
-        config: the sampling settings.
-
-    Returns:
-        A sha256 (hex, 64 characters).
+    Attributes:
+        key: the request's.
+        text: the reply as it came; empty after a failure.
+        prompt_tokens: length of the prompts of all tries; None where nobody tells.
+        reply_tokens: length of the replies of all tries; None where nobody tells.
+        seconds: from the first try to the end of the last.
+        failure: a short reason why there is no usable reply after all tries; empty where there is one. What follows a
+            colon is about this request alone.
+        faults: short reasons why tries before the last, or all of them after a failure, could not be used.
     """
-    number = index if kind is Kind.REWRITE else 0
-    sampling = [config.temperature, config.max_tokens]
-    asked = [passage.content_hash, kind.value, number, list(messages), author, prompt_version, sampling]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+
+    key: str
+    text: str
+    prompt_tokens: int | None = None
+    reply_tokens: int | None = None
+    seconds: float = 0.0
+    failure: str = ""
+    faults: tuple[str, ...] = ()
 
 
 class ReplyCache:
-    """The finished replies of one author, on disk; only their places are held in memory.
+    """The finished replies of one model, on disk; only their places are held in memory.
 
     Several processes may add to a cache at once, and a kill at any moment leaves all replies whose `add` has returned.
 
     Args:
-        folder: where the files of all authors lie.
-        author: the author's name.
+        folder: where the files of all models lie.
+        model: the model's name.
 
     Raises:
         OSError: the folder cannot be read.
     """
 
-    def __init__(self, folder: Path, author: str) -> None:
-        self.path = folder / f"{_file_stem(author)}.jsonl"
+    def __init__(self, folder: Path, model: str) -> None:
+        self.path = folder / f"{_file_stem(model)}.jsonl"
         self._places: dict[str, int] = {}
         self._read_to = 0
         self._look_up()
@@ -84,13 +77,12 @@ class ReplyCache:
             row = json.loads(handle.readline())
         return Reply(row["key"], row["text"], row["prompt_tokens"], row["reply_tokens"], row["seconds"])
 
-    def add(self, reply: Reply, passage: Passage, kind: Kind) -> None:
+    def add(self, reply: Reply, about: Mapping[str, str]) -> None:
         """Keep a finished reply; it is on the disk when this returns.
 
         Args:
             reply: without failure.
-            passage: what it is about, for people who read the file.
-            kind: likewise.
+            about: what was asked for, for people who read the file.
 
         Raises:
             OSError: the disk is full or the file cannot be written.
@@ -98,8 +90,7 @@ class ReplyCache:
         assert not reply.failure, "only usable replies are kept"
         row = {
             "key": reply.key,
-            "kind": kind.value,
-            "passage": passage.content_hash,
+            **about,
             "text": reply.text,
             "prompt_tokens": reply.prompt_tokens,
             "reply_tokens": reply.reply_tokens,
@@ -139,10 +130,10 @@ def _held(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _file_stem(author: str) -> str:
-    """A file name that people recognise, and no other author has."""
-    readable = re.sub(r"[^A-Za-z0-9.-]+", "-", author).strip("-.")[:60] or "author"
-    return f"{readable}-{hashlib.sha256(author.encode()).hexdigest()[:8]}"
+def _file_stem(model: str) -> str:
+    """A file name that people recognise, and no other model has."""
+    readable = re.sub(r"[^A-Za-z0-9.-]+", "-", model).strip("-.")[:60] or "model"
+    return f"{readable}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 
 
 def _key_of(line: bytes) -> str | None:

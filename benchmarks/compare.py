@@ -1,0 +1,119 @@
+"""Every system on every set at hand, ending in one report: train, train controls and translator, evaluate, compare.
+
+Run as: python benchmarks/compare.py [--data FOLDER] [--dry-run] [key=value …]      (or: make compare DATA=FOLDER)
+
+The demo world needs no file; the other sets are compared where their file lies in the folder. Each step is one call of
+train.py or evaluate.py, which the terminal shows. Stop it as you like and call it again: a step that is finished
+repeats nothing, one that was stopped goes on. `key=value` holds for all steps. The seconds of every call are kept,
+those of calls that were stopped as well, and added up at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from polyprag.cli import guarded
+from polyprag.errors import PolyPragError
+from polyprag.files import append_jsonl, read_jsonl_tolerant
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = Path("runs/compare")
+SECONDS = "seconds.jsonl"
+SYSTEMS = (
+    "vanilla,standard_rag,standard_rag_format,da_rag,da_rag_format,flare,flare_format,dragin,dragin_format,"
+    "prag,prag_combine,dyprag,dyprag_combine,poly_prag,poly_prag_combine,poly_prag_query,poly_prag_query_combine,"
+    "poly_prag_hybrid,format_lora,global_lora,poly_prag_oracle,poly_prag_uniform,poly_prag_shuffled,poly_prag_random"
+)
+"""The methods of every set; the last six are controls."""
+
+
+@dataclass(frozen=True)
+class Set:
+    """A corpus with questions.
+
+    Attributes:
+        name: of its folder.
+        config: its configuration.
+        file: what must lie in the folder of data; empty for the demo world.
+        overrides: `key=value` texts.
+    """
+
+    name: str
+    config: str
+    file: str = ""
+    overrides: tuple[str, ...] = ()
+
+
+SETS = (
+    Set("world", "configs/world.yaml"),
+    Set("squad", "configs/squad.yaml", "squad_passages.jsonl"),
+    Set("2wiki", "configs/benchmark_small.yaml", "2wikimultihopqa_300.jsonl", ("data.name=2wikimultihopqa",)),
+    Set("popqa", "configs/benchmark_small.yaml", "popqa_300.jsonl", ("data.name=popqa",)),
+)
+
+
+class StepError(PolyPragError):
+    """A step of the comparison ended with an error, which stands above."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Take every step, then compare the sets and say what it all took."""
+    parser = argparse.ArgumentParser(
+        prog="compare.py", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("data"), help="folder with the files of the sets")
+    parser.add_argument("--dry-run", action="store_true", help="show the steps without taking them")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    call = parser.parse_args(argv)
+    sets = [one for one in SETS if not one.file or (call.data / one.file).is_file()]
+    for absent in (one for one in SETS if one not in sets):
+        print(f"{absent.name}: left out, {call.data / absent.file} is not there (--data FOLDER, or make DATA=FOLDER)")
+    for step in steps(sets, call.data, call.overrides):
+        print(f"$ {shlex.join(step)}", flush=True)
+        if not call.dry_run:
+            take(step)
+    if not call.dry_run:
+        taken = [float(row["seconds"]) for row in read_jsonl_tolerant(FOLDER / SECONDS)]
+        print(f"{sum(taken) / 3600:.1f} hours in all, by {len(taken)} calls: {FOLDER / SECONDS}")
+
+
+def steps(sets: Sequence[Set], data: Path, overrides: Sequence[str]) -> Iterator[list[str]]:
+    """The command lines, in order."""
+    for one in sets:
+        named = [f"data.path={data / one.file}"] if one.file else []
+        common = ["--config", one.config, *named, *one.overrides, f"run.dir={FOLDER / one.name}", *overrides]
+        yield ["train.py", *common, "--resume", "auto"]
+        yield ["train.py", "controls", *common, "--resume", "auto"]
+        yield ["train.py", "translator", *common, "--resume", "auto"]
+        yield ["evaluate.py", *common, f"methods=[{SYSTEMS}]"]
+    if len(sets) > 1:
+        yield ["evaluate.py", "compare", *(str(FOLDER / one.name) for one in sets), f"run.dir={FOLDER / 'all'}"]
+
+
+def take(step: Sequence[str]) -> None:
+    """Run one command line to its end.
+
+    Raises:
+        StepError: it ended with an error.
+    """
+    started = time.perf_counter()
+    try:
+        status = subprocess.run([sys.executable, *step], cwd=ROOT, check=False).returncode
+    finally:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        append_jsonl(FOLDER / SECONDS, [{"step": shlex.join(step), "seconds": time.perf_counter() - started}])
+    if status:
+        raise StepError(f"{shlex.join(step)}: ended with status {status}; what is finished is kept, call again")
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(main))

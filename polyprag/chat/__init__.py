@@ -1,0 +1,1 @@
+"""Asking language models behind OpenAI-compatible servers: versioned prompts, patience, replies that are kept."""

@@ -1,0 +1,90 @@
+"""A LoRA that `python train.py controls` has left in a run: a pool of a single expert, on a base model of its own."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from polyprag.answering.generation import Generator
+from polyprag.config import Config, MethodName
+from polyprag.config.loading import load_config
+from polyprag.errors import ConfigError
+from polyprag.experts.base_model import BaseModel, device_of, load_base
+from polyprag.experts.pool import ExpertPool
+from polyprag.files import current_folder
+from polyprag.store import Store, open_store
+from polyprag.training.controls import control_folder
+
+
+class ControlLora:
+    """Opens and loads a control when it is first needed.
+
+    Args:
+        name: `global_lora` or `format_lora`.
+        config: of the run.
+        run: the run's folder.
+        base: the run's base model, which the control must have been trained on.
+    """
+
+    def __init__(self, name: MethodName, config: Config, run: Path, base: BaseModel) -> None:
+        self.name, self.config, self.run, self.base = name, config, run, base
+        self.folder = control_folder(run, name)
+
+    def check(self, wanted_by: MethodName) -> None:
+        """Open the control's store.
+
+        Args:
+            wanted_by: the method that needs it.
+
+        Raises:
+            ConfigError: it was not trained, or for other prompts.
+            StoreError: it is damaged or belongs to another base model.
+        """
+        if not current_folder(self.folder / "store").exists():
+            raise ConfigError(
+                f"{wanted_by}: no store in {self.folder}; train it first: "
+                f"python train.py controls run.dir={self.run}, or leave it out of evaluation.methods"
+            )
+        _ = self.store
+        prompt, trained = self.config.answering.prompt, self.trained_config.answering.prompt
+        if trained is not prompt:
+            raise ConfigError(
+                f"{wanted_by}: answering.prompt is {prompt}, but {self.folder} was trained for {trained}; "
+                "use that, or train the controls of another run.dir"
+            )
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the LoRA on disk."""
+        return self.store.bytes_on_disk["pool"]
+
+    @property
+    def train_seconds(self) -> float:
+        """Seconds of its training."""
+        return float(self.store.manifest.training["seconds"])
+
+    @cached_property
+    def trained_config(self) -> Config:
+        """The configuration that it was trained by."""
+        return load_config(self.folder / "config.yaml")
+
+    @cached_property
+    def store(self) -> Store:
+        """Its store.
+
+        Raises:
+            StoreError: it is missing, damaged, or belongs to another base model.
+        """
+        return open_store(self.folder / "store", self.base.fingerprint, self.base.name)
+
+    @cached_property
+    def generator(self) -> Generator:
+        """Decoding with the LoRA in force."""
+        trained = self.trained_config
+        base = load_base(self.config.base, device_of(self.config.training.accelerator))
+        pool = ExpertPool(base.model, trained.experts, trained.routing.granularity)
+        pool.load(self.store.pool())
+        answering, whole_GK = self.config.answering, torch.ones(pool.groups, 1)
+        return Generator(base, answering.max_new_tokens, pool, answering.prompt, whole_GK, answering.batch_size)

@@ -6,8 +6,8 @@ The pool of the suite (K = 16, R = 4, all feed-forward layers) takes steps on th
 operators are added up by kind, in processor time of their own. Beside it stand the rate of matrix products in the
 shapes of such a step and of copying memory, the fastest of many tries, and the share of that rate which a whole step
 reaches with the products that it cannot do without: forward and input gradient of the frozen base model, forward, input
-and weight gradient of the pool, and the head at labelled positions. With one thread only its own processor time counts, so
-that other programs disturb little.
+and weight gradient of the pool, and the head at labelled positions. With one thread only its own processor time counts,
+so that other programs disturb little.
 """
 
 from __future__ import annotations
@@ -63,20 +63,22 @@ def shares(loop: PoolLoop, batches: Sequence[Batch]) -> dict[str, float]:
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiled:
         for batch in batches:
             loop.step(batch)
-    width = loop.config.experts.count * loop.config.experts.rank
+    experts = loop.config.experts
     taken: dict[str, float] = {}
     for event in profiled.key_averages(group_by_input_shape=True):
-        kind = _kind(event, width)
+        kind = _kind(event, experts.count * experts.rank, experts.rank)
         taken[kind] = taken.get(kind, 0.0) + event.self_cpu_time_total
     whole = sum(taken.values())
     return {kind: taken[kind] / whole for kind in sorted(taken, key=lambda kind: -taken[kind])}
 
 
-def _kind(event: Any, width: int) -> str:
-    """What an operator belongs to."""
+def _kind(event: Any, width: int, rank: int) -> str:
+    """What an operator belongs to; products of the pool have a side of all experts, or of one row's mixture."""
+    sides = {side for shape in event.input_shapes for side in shape[-2:]}
+    if event.key == "aten::bmm" and rank in sides:
+        return "matrix products of the pool"
     if event.key in ("aten::mm", "aten::addmm"):
-        sizes = {size for shape in event.input_shapes for size in shape}
-        return "matrix products of the pool" if width in sizes else "matrix products of the base model and the head"
+        return "matrix products of the pool" if width in sides else "matrix products of the base model and the head"
     found = (kind for kind, parts in KINDS.items() if any(part in event.key for part in parts))
     return next(found, "everything else: Python, autograd, bitsandbytes, views")
 

@@ -106,7 +106,8 @@ class LeadingUpdate:
         """Add the first layer's update to its base layer's outputs, in place."""
         if not len(self.joint.A_SD):
             return y_BTO
-        h_NS, *others = self.joint.hidden(x_BTD).split([len(update.A_SD) for update in self.updates], dim=1)
+        sizes = [len(update.A_SD) for update in self.updates]
+        h_NS, *others = torch.split_with_sizes(self.joint.hidden(x_BTD), sizes, dim=1)
         self.context.work_ahead(x_BTD, dict(zip(self.layers[1:], others, strict=True)))
         return self.updates[0].add_hidden(y_BTO, h_NS)
 

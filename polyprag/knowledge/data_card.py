@@ -19,7 +19,7 @@ from polyprag.knowledge.card_measures import (
 )
 from polyprag.knowledge.overlap import Overlap, measure_overlap
 from polyprag.knowledge.selection import count_types
-from polyprag.records import Augmentation, Knowledge, Question
+from polyprag.records import Knowledge, Question
 
 SCHEMA = 1
 

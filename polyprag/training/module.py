@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 
 from polyprag.answering.generation import Generator
 from polyprag.config import Config
@@ -33,6 +34,9 @@ from polyprag.training.datamodule import KnowledgeData
 from polyprag.training.draws import drawn_for
 from polyprag.training.exchange import StepMeans, average_gradient, from_all, together
 from polyprag.training.optimisation import PoolOptimizer, warmup_and_decay
+
+CHUNK = 1024
+"""Most labels whose logits are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -226,20 +230,40 @@ class PoolModule(pl.LightningModule):
 def label_loss(model: Any, batch: Batch) -> Tensor:
     """Mean cross-entropy over a batch's labels.
 
+    With many labels, logits are there for `CHUNK` of them at a time and computed again in the backward pass, so that
+    their memory does not grow with the batch.
+
     Args:
         model: a transformers causal LM.
         batch: packs of training sequences.
     """
-    return F.cross_entropy(label_logits(model, batch), batch.targets_L)
+    hidden_LD, head = _hidden_of_labels(model, batch), model.get_output_embeddings()
+    if len(hidden_LD) <= CHUNK:
+        return F.cross_entropy(head(hidden_LD).float(), batch.targets_L)
+    starts = range(0, len(hidden_LD), CHUNK)
+    chunks = ((hidden_LD[at : at + CHUNK], batch.targets_L[at : at + CHUNK]) for at in starts)
+    losses = [
+        checkpoint(_sum_of_losses, head, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks
+    ]
+    return torch.stack(losses).sum() / len(hidden_LD)
 
 
 def label_logits(model: Any, batch: Batch) -> Tensor:
     """Logits [L, V] in float32, computed at labelled positions only; see `label_loss`."""
-    hidden_BTD = model.get_decoder()(
+    logits_LV: Tensor = model.get_output_embeddings()(_hidden_of_labels(model, batch))
+    return logits_LV.float()
+
+
+def _hidden_of_labels(model: Any, batch: Batch) -> Tensor:
+    """What the head reads the logits of each label from, [L, D]."""
+    hidden_BTD: Tensor = model.get_decoder()(
         input_ids=batch.tokens_BT,
         position_ids=batch.positions_BT,
         attention_mask=additive(batch.mask_B1TT, model.dtype),  # once, rather than in every block
         use_cache=False,
     ).last_hidden_state
-    logits_LV: Tensor = model.get_output_embeddings()(hidden_BTD[batch.rows_L, batch.sources_L])
-    return logits_LV.float()
+    return hidden_BTD[batch.rows_L, batch.sources_L]
+
+
+def _sum_of_losses(head: nn.Module, hidden_LD: Tensor, targets_L: Tensor) -> Tensor:
+    return F.cross_entropy(head(hidden_LD).float(), targets_L, reduction="sum")

@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from benchmarks.loops import plain_loss
 from polyprag.config import Config, Quantisation, WandbMode
 from polyprag.errors import TrainingError
 from polyprag.experts.base_model import BaseModel, load_base
@@ -122,6 +123,27 @@ def test_grouped_attention_changes_no_gradient(tiny_base, tiny_knowledge, config
     grouped = training.gradients(batch)
     tiny_base.model.set_attn_implementation("sdpa")
     assert_close(grouped, training.gradients(batch), 1e-6)
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_a_loss_in_chunks_is_the_whole_loss(tiny_base, tiny_knowledge, config, monkeypatch, size):
+    training = Training(tiny_base, tiny_knowledge, config)
+    batch = collate(training.packs[:4], 0)
+    assert 3 < len(batch.targets_L) < 1000
+    expected, whole = training.gradients(batch), training.module(batch)[0]
+    monkeypatch.setattr(module_file, "CHUNK", size)
+    torch.testing.assert_close(training.module(batch)[0], whole, rtol=1e-6, atol=0)
+    assert_close(training.gradients(batch), expected, 1e-6)
+
+
+def test_logits_at_labels_alone_give_the_loss_that_transformers_computes_from_all(tiny_base, tiny_knowledge, config):
+    training = Training(tiny_base, tiny_knowledge, config)
+    for pack in training.packs[:4]:
+        batch = collate([pack], 0)
+        with training.pool.gated(training.module.gates(batch.tasks_B)), torch.no_grad():
+            torch.testing.assert_close(
+                module_file.label_loss(tiny_base.model, batch), plain_loss(tiny_base.model, batch), rtol=1e-5, atol=0
+            )
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

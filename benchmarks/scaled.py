@@ -108,7 +108,7 @@ def add_router(config: Config, base: BaseModel, opened: Store, folder: Path, *, 
         folder: where the router goes.
         coded: whether its keys have sign codes.
     """
-    passages, groups, experts = opened.rows_NGK.shape
+    _, groups, experts = opened.rows_NGK.shape
     router = QueryRouter(
         config.router.design,
         passages=0,
@@ -120,20 +120,7 @@ def add_router(config: Config, base: BaseModel, opened: Store, folder: Path, *, 
         routing=config.routing,
     )
     router.start_from(measure_many_keys(base, opened.passages))
-    facts = RouterFacts(
-        store=opened.manifest.digest,
-        design=config.router.design,
-        encoder="",
-        layers=0,
-        hidden=config.router.hidden,
-        passages=passages,
-        groups=groups,
-        experts=experts,
-        normalisation=config.routing.normalisation,
-        top_k=config.routing.top_k,
-        settings={},
-        training={"seconds": 0.0, "step": 0},
-    )
+    facts = RouterFacts.of(config, opened, settings={}, training={"seconds": 0.0, "step": 0})
     write_router(folder, router, facts, coded=coded)
 
 

@@ -86,19 +86,5 @@ def _write_router(config: Config, folder: Path, base: BaseModel, knowledge: Know
     store, encoder = open_store(folder / "store"), build_encoder(config.router, base)
     router = new_router(config, store, encoder)
     router.start_from(measure_keys(encoder, texts_of(knowledge)))
-    passages, groups, experts = store.rows_NGK.shape
-    facts = RouterFacts(
-        store=store.manifest.digest,
-        design=config.router.design,
-        encoder=config.router.encoder,
-        layers=config.router.layers,
-        hidden=config.router.hidden,
-        passages=passages,
-        groups=groups,
-        experts=experts,
-        normalisation=config.routing.normalisation,
-        top_k=config.routing.top_k,
-        settings={},
-        training={"seconds": 0.0, "step": 0},
-    )
+    facts = RouterFacts.of(config, store, settings={}, training={"seconds": 0.0, "step": 0})
     write_router(folder / FOLDER, router, facts)

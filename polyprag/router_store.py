@@ -12,9 +12,10 @@ from torch import Tensor
 
 from polyprag.answering.passage_keys import SHARE, AllKeys, CodedKeys, sign_codes
 from polyprag.answering.query_router import QueryRouter
-from polyprag.config import Normalisation, RouterDesign, RoutingConfig
+from polyprag.config import Config, Normalisation, RouterDesign, RoutingConfig
 from polyprag.errors import StoreError
 from polyprag.sealed import Seal, read_sealed, write_sealed
+from polyprag.store import Store
 
 FORMAT = "polyprag-router"
 SCHEMA = 2
@@ -55,6 +56,25 @@ class RouterFacts:
     top_k: int
     settings: dict[str, Any]
     training: dict[str, Any]
+
+    @classmethod
+    def of(cls, config: Config, store: Store, settings: dict[str, Any], training: dict[str, Any]) -> RouterFacts:
+        """What is said of a router that was made by this configuration for this store."""
+        passages, groups, experts = store.rows_NGK.shape
+        return cls(
+            store=store.manifest.digest,
+            design=config.router.design,
+            encoder=config.router.encoder,
+            layers=config.router.layers,
+            hidden=config.router.hidden,
+            passages=passages,
+            groups=groups,
+            experts=experts,
+            normalisation=config.routing.normalisation,
+            top_k=config.routing.top_k,
+            settings=settings,
+            training=training,
+        )
 
 
 @dataclass(frozen=True)

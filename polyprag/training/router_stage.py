@@ -93,7 +93,12 @@ def train_router(
         **{name: value for name, value in module.best.items() if name != "state"},
         "held_back": len(module.held_back),
     }
-    write_router(folder, router, _facts(config, store, training), coded=has_codes(config.router, len(store.passages)))
+    write_router(
+        folder,
+        router,
+        RouterFacts.of(config, store, _settings(config), training),
+        coded=has_codes(config.router, len(store.passages)),
+    )
     found = f"{module.best['first_choice']:.1%} find a passage of theirs first (step {module.best['step']})"
     outcome = f"; of {len(module.held_back)} held-back questions {found}" if module.held_back else ""
     print(f"the query router is {folder}{outcome}")
@@ -207,24 +212,6 @@ def _settings(config: Config) -> dict[str, Any]:
     if config.router.search is KeySearch.AUTO:
         del values["search"]  # as routers were written before there was a choice
     return {**values, "seed": config.run.seed}
-
-
-def _facts(config: Config, store: Store, training: dict[str, Any]) -> RouterFacts:
-    passages, groups, experts = store.rows_NGK.shape
-    return RouterFacts(
-        store=store.manifest.digest,
-        design=config.router.design,
-        encoder=config.router.encoder,
-        layers=config.router.layers,
-        hidden=config.router.hidden,
-        passages=passages,
-        groups=groups,
-        experts=experts,
-        normalisation=config.routing.normalisation,
-        top_k=config.routing.top_k,
-        settings=_settings(config),
-        training=training,
-    )
 
 
 def _is_trained(folder: Path, store: Store, config: Config) -> bool:

@@ -155,27 +155,13 @@ def add_router() -> Train:
     def add(config: Config, folder: Path, seed: int = 0) -> None:
         base, store = load_base(config.base), open_store(folder / "store")
         encoder = build_encoder(config.router, base)
-        passages, groups, experts = store.rows_NGK.shape
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             router = new_router(config, store, encoder)
         router.start_from(measure_keys(encoder, texts_of(load_knowledge(config.data))))
         with torch.no_grad():
             router.log_weights_V += seed / 10
-        facts = RouterFacts(
-            store=store.manifest.digest,
-            design=config.router.design,
-            encoder=config.router.encoder,
-            layers=config.router.layers,
-            hidden=config.router.hidden,
-            passages=passages,
-            groups=groups,
-            experts=experts,
-            normalisation=config.routing.normalisation,
-            top_k=config.routing.top_k,
-            settings={},
-            training={"seconds": 3.5, "step": 0},
-        )
+        facts = RouterFacts.of(config, store, settings={}, training={"seconds": 3.5, "step": 0})
         write_router(folder / FOLDER, router, facts)
 
     return add

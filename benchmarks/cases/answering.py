@@ -80,7 +80,7 @@ def route_against_prefill() -> Measured:
     from transformers import DynamicCache
 
     with _bench() as bench:
-        prompt_1T = torch.tensor([bench.writer.question(bench.knowledge.test[0].text)])
+        prompt_1T = torch.tensor([bench.writer.question(bench.knowledge.test[0].text)], device=bench.base.device)
         decoder = bench.plain_generator.decoder
 
         def read() -> None:
@@ -113,7 +113,13 @@ def _bench() -> Iterator[Workbench]:
 
 
 def _routed(bench: Workbench, count: int = 0, top_k: int = 0) -> Callable[[], object]:
-    """Answers to the first questions, or to all, by the query router, with gates on all experts or on so many."""
+    """Answers to the first questions, or to all, by the query router.
+
+    Args:
+        bench: the run.
+        count: questions; 0 for all.
+        top_k: experts that have a gate, of a single passage, since those of several add up to more; 0 for all experts.
+    """
     import dataclasses
 
     from polyprag.answering.question_routing import QueryRouting

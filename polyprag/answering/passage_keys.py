@@ -14,6 +14,7 @@ Shapes: B questions, N passages, M passages that a question meets, S sample, D s
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -30,7 +31,7 @@ SAMPLE = 2048
 SHARE = 0.01
 """Passages that a question meets, of all."""
 LEAST_MET = 1024
-_SCANNED_AT_ONCE = 1 << 14  # fits into the processor's cache
+_SCANNED_AT_ONCE = 1 << 15  # a word of that many codes fits into the processor's cache
 
 Codes = npt.NDArray[np.uint64]
 
@@ -154,7 +155,8 @@ class CodedKeys(nn.Module):
 
     def _products(self, positions_M: Tensor, query_D: Tensor) -> Tensor:
         keys_ND = self.keys_ND
-        parts = (keys_ND[positions_M[block]].to(query_D.dtype) @ query_D for block in blocks_of(len(positions_M)))
+        chosen = (keys_ND.index_select(0, positions_M[block]) for block in blocks_of(len(positions_M)))
+        parts = (block_MD.to(query_D.dtype) @ query_D for block_MD in chosen)
         return torch.cat([*parts])
 
 
@@ -185,7 +187,8 @@ def code_distances(query_D: Tensor, codes_WN: Codes) -> npt.NDArray[np.uint16]:
     (signs_W,), (large_W,) = (_packed(bits, len(codes_WN)) for bits in (numbers_1D > 0, is_large_1D))
     passages = codes_WN.shape[1]
     distances_N = np.zeros(passages, np.uint16)
-    for start in range(0, passages, _SCANNED_AT_ONCE):
+
+    def scan(start: int) -> None:
         block = slice(start, start + _SCANNED_AT_ONCE)
         near_M, weighty_M = distances_N[block], np.zeros_like(distances_N[block])
         for codes_N, sign, large in zip(codes_WN, signs_W, large_W, strict=True):
@@ -193,6 +196,9 @@ def code_distances(query_D: Tensor, codes_WN: Codes) -> npt.NDArray[np.uint16]:
             near_M += np.bitwise_count(differing_M)
             weighty_M += np.bitwise_count(differing_M & large)
         near_M += 2 * weighty_M
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:  # numpy lets go of the interpreter while it counts
+        list(threads.map(scan, range(0, passages, _SCANNED_AT_ONCE)))
     return distances_N
 
 

@@ -77,15 +77,15 @@ class Asker(Generic[AnyAsked]):
             ModelError: the server cannot be reached, is lost, or asks for too long a pause.
         """
         waiting = iter(requests)
-        todo: SimpleQueue[AnyAsked | None] = SimpleQueue()
+        handed_out: SimpleQueue[AnyAsked | None] = SimpleQueue()
         done: SimpleQueue[Reply | BaseException] = SimpleQueue()
         threads: list[threading.Thread] = []
         try:
             self.server.probe()
             for request in islice(waiting, self.settings.concurrency):
-                threads.append(threading.Thread(target=self._work, args=(todo, done), daemon=True, name="asker"))
+                threads.append(threading.Thread(target=self._work, args=(handed_out, done), daemon=True, name="asker"))
                 threads[-1].start()
-                todo.put(request)
+                handed_out.put(request)
             under_way = len(threads)
             while under_way:
                 reply = done.get()
@@ -93,20 +93,20 @@ class Asker(Generic[AnyAsked]):
                     raise reply
                 yield reply
                 following = next(waiting, None)
-                todo.put(following)
+                handed_out.put(following)
                 under_way -= following is None
         finally:
             self.pace.end()
             for _ in threads:
-                todo.put(None)
+                handed_out.put(None)
             patience = time.monotonic() + PARTING_SECONDS  # for requests that are under way where this ends early
             for thread in threads:
                 thread.join(max(0.0, patience - time.monotonic()))
             self.server.close()
 
-    def _work(self, todo: SimpleQueue[AnyAsked | None], done: SimpleQueue[Reply | BaseException]) -> None:
+    def _work(self, handed_out: SimpleQueue[AnyAsked | None], done: SimpleQueue[Reply | BaseException]) -> None:
         """What each thread does, until there is nothing more to do or all work has ended."""
-        while (request := todo.get()) is not None and not self.pace.ended.is_set():
+        while (request := handed_out.get()) is not None and not self.pace.ended.is_set():
             try:
                 done.put(self._answer(request))
             except BaseException as error:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import runpy
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from programs import ROOT, WORLD, command, environment
 
 from polyprag.cli import guarded
@@ -60,10 +61,13 @@ def trained(training: tuple[Path, Done]) -> Path:
 
 
 @pytest.fixture
-def in_process() -> InProcess:
-    """`in_process("train.py", "key=value", …)`: the exit status of the program, run here."""
+def in_process() -> Iterator[InProcess]:
+    """`in_process("train.py", "key=value", …)`: the exit status of the program, run here with as many threads."""
 
     def run(program: str, *argv: object) -> int:
         return guarded(runpy.run_path(str(ROOT / program))["main"], [str(word) for word in argv])
 
-    return run
+    threads = torch.get_num_threads()
+    torch.set_num_threads(int(environment()["OMP_NUM_THREADS"]))
+    yield run
+    torch.set_num_threads(threads)

@@ -106,11 +106,12 @@ def train_parameter_translator(config: Config, folder: Path, call: Call) -> None
 
 
 def train_controls(config: Config, folder: Path, call: Call) -> None:
-    """Train the controls that a run is held against, each as a run of its own below it."""
+    """Train the controls that the run's methods need, or all if they need none, each as a run of its own below it."""
     from polyprag.runs import training_knowledge
-    from polyprag.training.controls import CONTROLS, control_config, control_folder, control_knowledge
+    from polyprag.training.controls import CONTROLS, control_config, control_folder, control_knowledge, needed_controls
 
-    controls = {name: control_config(config, name) for name in CONTROLS}
+    needed = needed_controls(config.evaluation.methods) or CONTROLS
+    controls = {name: control_config(config, name) for name in needed}
     run = training_knowledge(config, folder)
     for name, control in controls.items():
         train_pool(control, control_folder(folder, name), call, control_knowledge(control, name, run))

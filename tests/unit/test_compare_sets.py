@@ -8,6 +8,7 @@ from benchmarks import compare
 from polyprag.config import MethodName
 from polyprag.config.checks import validate
 from polyprag.config.loading import load_config
+from polyprag.errors import ConfigError
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def calls(folder):
 def test_all_systems_are_compared():
     named = set(compare.SYSTEMS.split(","))
     alone = {name.value for name in MethodName if not name.endswith("_combine")}
-    assert alone - named == {"poly_prag_average"}
+    assert alone - named == {"poly_prag_average", "poly_prag_random", "global_lora"}
     combined = ("prag", "dyprag", "poly_prag", "poly_prag_query")
     assert named - alone == {f"{name}_combine" for name in combined}
 
@@ -69,6 +70,13 @@ def test_a_failing_step_ends_the_comparison_and_the_next_call_goes_on(programs):
     (programs / "broken").unlink()
     compare.main([])
     assert len(calls(programs)) == 2 + 4
+
+
+def test_one_set_alone_is_not_compared(programs, capsys):
+    compare.main(["--sets", "world", "--dry-run"])
+    assert "evaluate.py compare" not in capsys.readouterr().out
+    with pytest.raises(ConfigError, match=r"--sets world,mars: no set 'mars'; choose from world, squad, 2wiki, popqa"):
+        compare.main(["--sets", "world,mars"])
 
 
 def test_a_dry_run_takes_no_step(programs, capsys):

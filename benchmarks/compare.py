@@ -35,7 +35,7 @@ SYSTEMS = (
     "prag,prag_combine,dyprag,dyprag_combine,poly_prag,poly_prag_combine,poly_prag_query,poly_prag_query_combine,"
     "poly_prag_hybrid,format_lora,poly_prag_oracle,poly_prag_uniform,poly_prag_shuffled"
 )
-"""The methods of every set; the last four are controls. Those of routing itself are in configs/sweeps/ablations.yaml."""
+"""The methods of every set, the last four of them controls; more controls: configs/sweeps/ablations.yaml."""
 
 
 @dataclass(frozen=True)

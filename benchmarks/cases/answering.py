@@ -62,7 +62,7 @@ def against_rag() -> Measured:
 def against_prag() -> Measured:
     """One question against its adapters, loaded and merged."""
     with _bench() as bench, _prag(bench) as (answer, _, watch):
-        seconds = alternate({"poly": _routed(bench, 1), "prag": answer}, ROUNDS, clock=watch.now)
+        seconds = alternate({"poly": _routed(bench, 1), "prag": answer}, 3 * ROUNDS, clock=watch.now)
     return _measured(seconds, "poly", "prag")
 
 

@@ -52,6 +52,8 @@ def write_figures(folder: Path, summary: Sequence[tuple[Group, Sequence[Line]]],
     for group, lines in summary:
         if group.keys and methods_of(lines):
             written.add(_save(folder, f"f1_{group.keys[0]}", f1_figure(group, lines)))
+            if sizes_differ(lines):
+                written.add(_save(folder, f"f1_bytes_{group.keys[0]}", bytes_figure(group, lines)))
     dense = [line for _, lines in summary for line in _of_several_densities(lines)]
     if dense:
         written.add(_save(folder, "f1_passages_per_expert", density_figure(dense)))
@@ -89,6 +91,24 @@ def density_figure(lines: Sequence[Line]) -> Figure:
     joined = len(set(densities)) == len(densities)
     _draw(axes, densities, [line.scores for line in lines], methods_of(lines), joined)
     axes.set_xlabel("passages per expert")
+    _finish([axes])
+    return figure
+
+
+def bytes_figure(group: Group, lines: Sequence[Line]) -> Figure:
+    """F1 against the bytes that a method stores for each passage, a point for each combination and method."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for at, method in enumerate(methods_of(lines)):
+        for line in (line for line in lines if method in line.scores):
+            score, size = line.scores[method], _bytes_per_passage(line, method)
+            spread = [[max(score.mean - score.low, 0)], [max(score.high - score.mean, 0)]]
+            axes.errorbar([size], [score.mean], spread, marker="o", markersize=4, capsize=2, color=f"C{at}")
+            name = ", ".join(map(_label, line.point.values))
+            axes.annotate(name, (size, score.mean), (4, 4), textcoords="offset points", fontsize="x-small")
+        axes.plot([], [], marker="o", color=f"C{at}", label=method)
+    axes.set_xscale("log")
+    axes.set_xlabel(f"stored bytes per passage (at each point: {', '.join(group.keys)})")
     _finish([axes])
     return figure
 
@@ -219,6 +239,18 @@ def _of_several_densities(lines: Sequence[Line]) -> list[Line]:
     """The finished lines of a group, if what it sweeps changes the number of passages per expert."""
     finished = [line for line in lines if line.scores]
     return finished if len(set(map(_passages_per_expert, finished))) > 1 else []
+
+
+def _bytes_per_passage(line: Line, method: str) -> float:
+    """Mean over the seeds of a finished combination."""
+    return float(np.mean([outcome.methods[method]["bytes_per_passage"] for outcome in line.outcomes]))
+
+
+def sizes_differ(lines: Sequence[Line]) -> bool:
+    """Whether what is swept changes, by more than a hundredth, what a method stores for each passage."""
+    finished = [line for line in lines if line.scores]
+    sizes = [[_bytes_per_passage(line, name) for line in finished if name in line.scores] for name in methods_of(lines)]
+    return any(min(of_method) > 0 and max(of_method) > 1.01 * min(of_method) for of_method in sizes)
 
 
 def _passages_per_expert(line: Line) -> float:

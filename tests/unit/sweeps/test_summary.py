@@ -12,7 +12,7 @@ from polyprag.errors import DataError
 from polyprag.evaluation.grids import print_tables
 from polyprag.evaluation.results import MethodResult
 from polyprag.evaluation.statistics import bootstrap_ci, seeds_bootstrap_ci
-from polyprag.sweeps.figures import f1_figure, write_figures
+from polyprag.sweeps.figures import bytes_figure, f1_figure, sizes_differ, write_figures
 from polyprag.sweeps.grid import Run
 from polyprag.sweeps.outcomes import Outcome
 from polyprag.sweeps.summary import summarise_sweep, sweep_csv, sweep_markdown, sweep_tables
@@ -160,7 +160,7 @@ class TestFigures:
         summary, folder = summarise_sweep(sweep, outcomes), tmp_path / "figures"
         write_figures(folder, summary, outcomes.values())
         runs = [outcome.folder.name for outcome in outcomes.values()]
-        names = ["f1_experts.count", "f1_passages_per_expert"]
+        names = ["f1_experts.count", "f1_bytes_experts.count", "f1_passages_per_expert"]
         names += [f"{kind}_{run}" for run in runs for kind in ("routing", "use", "similarity")]
         assert {path.name for path in folder.iterdir()} == {f"{name}.{end}" for name in names for end in ("png", "svg")}
         assert all((folder / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in names)
@@ -218,6 +218,19 @@ class TestFigures:
         assert [text.get_text() for text in axes.get_xticklabels()] == labels
         first, second = (container.lines[0].get_xdata() for container in axes.containers)
         assert (first < second).all(), "methods do not cover one another"
+
+    def test_scores_stand_over_what_is_stored_where_that_differs(self, invented):
+        sweep, outcomes = invented({"experts.rank": [1, 2]})
+        [(group, lines)] = summarise_sweep(sweep, outcomes)
+        assert not sizes_differ(lines)
+        for outcome in outcomes.values():
+            outcome.methods["poly_prag"]["bytes_per_passage"] *= outcome.run.config.experts.rank
+        assert sizes_differ(lines)
+        [axes] = bytes_figure(group, lines).axes
+        points = [container.lines[0].get_xydata()[0].tolist() for container in axes.containers]
+        means = [line.scores[method].mean for method in ("poly_prag", "poly_prag_oracle") for line in lines]
+        assert points == [[size, mean] for size, mean in zip([1000, 2000, 1000, 1000], means, strict=True)]
+        assert [text.get_text() for text in axes.texts] == ["1", "2", "1", "2"]
 
     def test_a_second_key_gives_panels(self, invented):
         [(group, lines)] = summarise_sweep(*invented({"experts.count": [2, 4], "experts.rank": [1, 2]}))

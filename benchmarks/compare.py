@@ -30,12 +30,15 @@ from polyprag.files import append_jsonl, read_jsonl_tolerant
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path("runs/compare")
 SECONDS = "seconds.jsonl"
-SYSTEMS = (
-    "vanilla,standard_rag,standard_rag_format,da_rag,da_rag_format,flare,flare_format,dragin,dragin_format,"
-    "prag,prag_combine,dyprag,dyprag_combine,poly_prag,poly_prag_combine,poly_prag_query,poly_prag_query_combine,"
-    "poly_prag_hybrid,format_lora,poly_prag_oracle,poly_prag_uniform,poly_prag_shuffled"
+IN_CONTEXT = (
+    "vanilla,standard_rag,standard_rag_format,da_rag,da_rag_format,flare,flare_format,dragin,dragin_format,format_lora"
 )
-"""The methods of every set, the last four of them controls; more controls: configs/sweeps/ablations.yaml."""
+ADAPTED = (
+    "prag,prag_combine,dyprag,dyprag_combine,poly_prag,poly_prag_combine,poly_prag_query,poly_prag_query_combine,"
+    "poly_prag_hybrid,poly_prag_oracle,poly_prag_uniform,poly_prag_shuffled"
+)
+SYSTEMS = f"{IN_CONTEXT},{ADAPTED}"
+"""The methods of every set, `format_lora` and the last three of them controls; more: configs/sweeps/ablations.yaml."""
 
 
 @dataclass(frozen=True)
@@ -47,17 +50,20 @@ class Set:
         config: its configuration.
         file: what must lie in the folder of data; empty for the demo world.
         overrides: `key=value` texts.
+        in_context: further ones of the methods without adapters of passages.
     """
 
     name: str
     config: str
     file: str = ""
     overrides: tuple[str, ...] = ()
+    in_context: tuple[str, ...] = ()
 
 
 ONE_PASSAGE = ("answering.passages=1", "answering.combine=sum", "evaluation.choose_questions=12")
-"""Adapters of several passages clash in a base model this small, see docs/results.md; shots are left to be chosen."""
-ONE_RETRIEVED = ("data.retrieved=1", *ONE_PASSAGE)
+"""Where a question is about one passage, which is found first; the number of examples is left to be chosen."""
+THREE_SHOWN = ("answering.passages=3",)
+"""The papers' number, for methods that show passages; in how many adapters serve best is left to be chosen."""
 SETS = (
     Set(
         "world",
@@ -74,9 +80,10 @@ SETS = (
         "2wiki",
         "configs/benchmark_small.yaml",
         "2wikimultihopqa_300.jsonl",
-        ("data.name=2wikimultihopqa", *ONE_RETRIEVED),
+        ("data.name=2wikimultihopqa",),
+        THREE_SHOWN,
     ),
-    Set("popqa", "configs/benchmark_small.yaml", "popqa_300.jsonl", ("data.name=popqa", *ONE_RETRIEVED)),
+    Set("popqa", "configs/benchmark_small.yaml", "popqa_300.jsonl", ("data.name=popqa",), THREE_SHOWN),
 )
 """What is compared, small enough for an afternoon on two CPU cores."""
 
@@ -133,7 +140,8 @@ def steps(sets: Sequence[Set], data: Path, overrides: Sequence[str]) -> Iterator
         yield ["train.py", *common, "--resume", "auto"]
         yield ["train.py", "controls", *common, "--resume", "auto"]
         yield ["train.py", "translator", *common, "--resume", "auto"]
-        yield ["evaluate.py", *common]
+        for methods, further in [(IN_CONTEXT, one.in_context), (ADAPTED, ())]:
+            yield ["evaluate.py", *common, *further, f"methods=[{methods}]"]
     if len(sets) > 1:
         yield ["evaluate.py", "compare", *(str(FOLDER / one.name) for one in sets), f"run.dir={FOLDER / 'all'}"]
 

@@ -78,7 +78,7 @@ def train_pool(config: Config, folder: Path, call: Call, knowledge: Knowledge) -
     from polyprag.training.warm_up import start_from, warm_up_pool, warm_up_seconds
 
     prepare_process(config.run)
-    checkpoint = resume_path(call.resume, folder / "checkpoints", config)
+    checkpoint = resume_path(call.resume, folder / "checkpoints", config, learned_from=knowledge.fingerprint)
     begins_warm = config.warm_up.pool and checkpoint is None
     if begins_warm:
         warm_up_pool(config, folder, knowledge, resume=call.resume is not None, dry_run=call.dry_run)

@@ -30,15 +30,14 @@ from polyprag.files import append_jsonl, read_jsonl_tolerant
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = Path("runs/compare")
 SECONDS = "seconds.jsonl"
-IN_CONTEXT = (
-    "vanilla,standard_rag,standard_rag_format,da_rag,da_rag_format,flare,flare_format,dragin,dragin_format,format_lora"
-)
-ADAPTED = (
+SYSTEMS = (
+    "vanilla,standard_rag,standard_rag_format,da_rag,da_rag_format,flare,flare_format,dragin,dragin_format,"
     "prag,prag_combine,dyprag,dyprag_combine,poly_prag,poly_prag_combine,poly_prag_query,poly_prag_query_combine,"
-    "poly_prag_hybrid,poly_prag_oracle,poly_prag_uniform,poly_prag_shuffled"
+    "poly_prag_hybrid,format_lora"
 )
-SYSTEMS = f"{IN_CONTEXT},{ADAPTED}"
-"""The methods of every set, `format_lora` and the last three of them controls; more: configs/sweeps/ablations.yaml."""
+"""The methods of every set; `format_lora` is a control. More controls: configs/sweeps/ablations.yaml."""
+GOLD = ",poly_prag_oracle,poly_prag_uniform,poly_prag_shuffled"
+"""Controls of sets whose questions all have a gold passage in the corpus."""
 
 
 @dataclass(frozen=True)
@@ -50,40 +49,34 @@ class Set:
         config: its configuration.
         file: what must lie in the folder of data; empty for the demo world.
         overrides: `key=value` texts.
-        in_context: further ones of the methods without adapters of passages.
+        methods: what is compared on it, separated by commas.
     """
 
     name: str
     config: str
     file: str = ""
     overrides: tuple[str, ...] = ()
-    in_context: tuple[str, ...] = ()
+    methods: str = SYSTEMS
 
 
 ONE_PASSAGE = ("answering.passages=1", "answering.combine=sum", "evaluation.choose_questions=12")
 """Where a question is about one passage, which is found first; the number of examples is left to be chosen."""
-THREE_SHOWN = ("answering.passages=3",)
-"""The papers' number, for methods that show passages; in how many adapters serve best is left to be chosen."""
 SETS = (
     Set(
         "world",
         "configs/world.yaml",
         overrides=("data.world.passages=30", "data.world.questions=90", "translator.passages=20", *ONE_PASSAGE),
+        methods=SYSTEMS + GOLD,
     ),
     Set(
         "squad",
         "configs/squad.yaml",
         "squad_passages.jsonl",
         ("data.max_passages=40", "data.limit=80", *ONE_PASSAGE),
+        SYSTEMS + GOLD,
     ),
-    Set(
-        "2wiki",
-        "configs/benchmark_small.yaml",
-        "2wikimultihopqa_300.jsonl",
-        ("data.name=2wikimultihopqa",),
-        THREE_SHOWN,
-    ),
-    Set("popqa", "configs/benchmark_small.yaml", "popqa_300.jsonl", ("data.name=popqa",), THREE_SHOWN),
+    Set("2wiki", "configs/benchmark_small.yaml", "2wikimultihopqa_300.jsonl", ("data.name=2wikimultihopqa",)),
+    Set("popqa", "configs/benchmark_small.yaml", "popqa_300.jsonl", ("data.name=popqa",)),
 )
 """What is compared, small enough for an afternoon on two CPU cores."""
 
@@ -135,13 +128,12 @@ def steps(sets: Sequence[Set], data: Path, overrides: Sequence[str]) -> Iterator
     """The command lines, in order."""
     for one in sets:
         named = [f"data.path={data / one.file}"] if one.file else []
-        place = [f"evaluation.methods=[{SYSTEMS}]", f"run.dir={FOLDER / one.name}"]
+        place = [f"evaluation.methods=[{one.methods}]", f"run.dir={FOLDER / one.name}"]
         common = ["--config", one.config, *named, *one.overrides, *place, *overrides]
         yield ["train.py", *common, "--resume", "auto"]
         yield ["train.py", "controls", *common, "--resume", "auto"]
         yield ["train.py", "translator", *common, "--resume", "auto"]
-        for methods, further in [(IN_CONTEXT, one.in_context), (ADAPTED, ())]:
-            yield ["evaluate.py", *common, *further, f"methods=[{methods}]"]
+        yield ["evaluate.py", *common]
     if len(sets) > 1:
         yield ["evaluate.py", "compare", *(str(FOLDER / one.name) for one in sets), f"run.dir={FOLDER / 'all'}"]
 

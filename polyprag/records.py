@@ -110,3 +110,13 @@ class Knowledge:
     test: tuple[Question, ...] = ()
     validation: tuple[Question, ...] = ()
     counts: LoadCounts = field(default_factory=LoadCounts, compare=False)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 (hex) of all that can be learned from: passages, rewrites and pairs, in their order."""
+        known = hashlib.sha256(b"[")
+        for at, passage in enumerate(self.passages):
+            own = self.augmentations.get(passage.id, Augmentation(passage.id))
+            known.update(f"{', ' if at else ''}{(passage.title, passage.text, own.rewrites, own.qa)!r}".encode())
+        known.update(b"]")
+        return known.hexdigest()

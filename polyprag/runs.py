@@ -33,7 +33,10 @@ FIXED_KEYS = (
 """Keys that shape the store; later stages cannot change them."""
 AUGMENTATION = "augmentation.jsonl"
 """What `train.py augment` leaves in a run's folder."""
-FREE_SECTIONS = ("data", "router", "translator", "retrieval", "answering", "prag", "evaluation", "logging")
+FREE_SECTIONS = (
+    *("data", "router", "translator", "retrieval", "answering", "flare", "dragin", "prag", "controls"),
+    *("evaluation", "logging"),
+)
 """Sections that a --config file may change for the later stages of a trained run."""
 
 

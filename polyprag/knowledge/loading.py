@@ -26,9 +26,7 @@ from polyprag.retrieval.bm25 import BM25Retriever
 logger = logging.getLogger(__name__)
 
 
-def load_knowledge(
-    data: DataConfig, require_training: bool = False, tokenize: Tokenize | None = None, corpus: Corpus | None = None
-) -> Knowledge:
+def load_knowledge(data: DataConfig, tokenize: Tokenize | None = None, corpus: Corpus | None = None) -> Knowledge:
     """Load the corpus, its augmentation and the question splits that the configuration names.
 
     Passages that come with the questions are the corpus when there is none of its own; then only those of the
@@ -37,7 +35,6 @@ def load_knowledge(
 
     Args:
         data: the configuration's data section.
-        require_training: refuse a corpus without any training pairs.
         tokenize: the base model's tokenizer, for `data.splitting.unit=tokens`.
         corpus: what takes the place of a file in `data.path`.
 
@@ -56,11 +53,6 @@ def load_knowledge(
         knowledge = _load_files(data, bad, tokenize, corpus)
     knowledge = dataclasses.replace(knowledge, augmentations=limited(knowledge.augmentations, data))
     logger.info("%s", describe(knowledge))
-    if require_training and not any(augmentation.qa for augmentation in knowledge.augmentations.values()):
-        raise DataError(
-            f"{data.path or data.questions}: no passage has question-answer pairs to train on; "
-            'give rows with "qas" and data.train_qas above 0, or name a file in data.augmentation'
-        )
     return knowledge
 
 

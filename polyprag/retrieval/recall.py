@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from typing import TypeVar
 
 T = TypeVar("T", bound=Hashable)
@@ -19,21 +19,7 @@ def recall_at(found: Sequence[Sequence[T]], gold: Sequence[Collection[T]], ks: S
     Returns:
         By k, from 0 to 1; nothing where no question has gold.
     """
-    return _averaged(found, gold, ks, lambda own, wanted: len(own & wanted) / len(wanted))
-
-
-def any_gold_at(found: Sequence[Sequence[T]], gold: Sequence[Collection[T]], ks: Sequence[int]) -> dict[int, float]:
-    """The share of questions with at least one gold passage among the first k; see `recall_at`."""
-    return _averaged(found, gold, ks, lambda own, wanted: float(bool(own & wanted)))
-
-
-def _averaged(
-    found: Sequence[Sequence[T]],
-    gold: Sequence[Collection[T]],
-    ks: Sequence[int],
-    measure: Callable[[set[T], set[T]], float],
-) -> dict[int, float]:
     pairs = [(own, set(wanted)) for own, wanted in zip(found, gold, strict=True) if wanted]
     if not pairs:
         return {}
-    return {k: sum(measure(set(own[:k]), wanted) for own, wanted in pairs) / len(pairs) for k in ks}
+    return {k: sum(len(wanted.intersection(own[:k])) / len(wanted) for own, wanted in pairs) / len(pairs) for k in ks}

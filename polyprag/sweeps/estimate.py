@@ -25,7 +25,7 @@ from polyprag.methods.method import PASSAGE_CHOICES
 from polyprag.records import Knowledge
 from polyprag.sweeps.grid import Run
 from polyprag.sweeps.outcomes import Outcome
-from polyprag.training.controls import CONTROLS, needed_controls
+from polyprag.training.controls import needed_controls
 from polyprag.training.datamodule import KnowledgeData
 from polyprag.training.module import PoolModule
 from polyprag.training.trainer import measure_sizes
@@ -83,8 +83,7 @@ class _Estimator:
         trained = 0
         if any(method.startswith("prag") for method in run.methods):
             trained += self._adapter_tokens(run.config)
-        if needed_controls(run.methods):
-            trained += len(CONTROLS) * self._training(run.config)
+        trained += len(needed_controls(run.methods)) * self._training(run.config)
         return answers * ANSWER_TOKENS + trained
 
     def _adapter_tokens(self, config: Config) -> int:
@@ -109,7 +108,7 @@ class _Estimator:
         router = TaskRouter(len(passages), pool.groups, config.experts.count, config.routing)
         module = PoolModule(base, pool, router, config, {})
         sizes = measure_sizes(module, KnowledgeData(packs, (), config, base.tokenizer.pad_token_id), pool, router)
-        return sizes.tokens_per_pass * config.training.epochs / sizes.seconds
+        return sizes.tokens_per_pass * sizes.passes / sizes.seconds
 
     def _knowledge_of(self, config: Config) -> Knowledge:
         key = repr(config.data)

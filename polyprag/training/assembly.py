@@ -88,7 +88,9 @@ class PoolTraining:
         Returns:
             Whether this is the process that writes, of those that train together.
         """
-        checkpoints = Checkpointing(folder / "checkpoints", self.config.training.checkpoint_minutes)
+        checkpoints = Checkpointing(
+            folder / "checkpoints", self.config.training.checkpoint_minutes, self.knowledge.fingerprint
+        )
         trainer = build_trainer(self.config, folder, self.data, checkpoints)
         if trainer.is_global_zero:
             write_text(folder / "config.yaml", to_yaml(self.config))

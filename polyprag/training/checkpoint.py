@@ -40,6 +40,9 @@ MAY_DIFFER = (
     "answering.max_new_tokens",
     "answering.batch_size",
     "prag.",
+    "flare.",
+    "dragin.",
+    "controls.",
     "warm_up.prag",
     "training.checkpoint_minutes",
 )
@@ -76,10 +79,12 @@ class Checkpointing(pl.Callback):
     Args:
         folder: where the checkpoint lies.
         minutes: time between checkpoints.
+        learned_from: fingerprint of passages and pairs, which the checkpoint keeps.
     """
 
-    def __init__(self, folder: Path, minutes: float) -> None:
+    def __init__(self, folder: Path, minutes: float, learned_from: str = "") -> None:
         self.path = folder / LAST
+        self.learned_from = learned_from
         self.seconds = minutes * 60
         self.saved_at = time.monotonic()
         self.signum = 0
@@ -137,6 +142,12 @@ class Checkpointing(pl.Callback):
         if signum:
             raise Interrupted(int(signum), "stopped after the last step; write the store with --resume auto")
 
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Say what was learned from."""
+        checkpoint["polyprag_data"] = self.learned_from
+
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Give the signals back."""
         self._restore_handlers()
@@ -168,7 +179,11 @@ class Checkpointing(pl.Callback):
 
 
 def resume_path(
-    resume: str | None, folder: Path, config: Config, may_differ: tuple[str, ...] = MAY_DIFFER
+    resume: str | None,
+    folder: Path,
+    config: Config,
+    may_differ: tuple[str, ...] = MAY_DIFFER,
+    learned_from: str = "",
 ) -> Path | None:
     """The checkpoint to go on from; the first of processes that train together looks for it, for all.
 
@@ -177,16 +192,19 @@ def resume_path(
         folder: the run's checkpoint folder.
         config: the present configuration, which must train the same weights.
         may_differ: beginnings of the keys on which the weights do not depend.
+        learned_from: fingerprint of the present passages and pairs; empty where they are not compared.
 
     Raises:
-        ConfigError: the checkpoint cannot be read, or belongs to another configuration.
+        ConfigError: the checkpoint cannot be read, or belongs to another configuration or other data.
     """
     if resume is None:
         return None
-    return first_decides(lambda: _resume_path(resume, folder, config, may_differ))
+    return first_decides(lambda: _resume_path(resume, folder, config, may_differ, learned_from))
 
 
-def _resume_path(resume: str, folder: Path, config: Config, may_differ: tuple[str, ...]) -> Path | None:
+def _resume_path(
+    resume: str, folder: Path, config: Config, may_differ: tuple[str, ...], learned_from: str
+) -> Path | None:
     if resume == "auto" and not (folder / LAST).exists():
         return None
     path = folder / LAST if resume == "auto" else Path(resume)
@@ -198,6 +216,11 @@ def _resume_path(resume: str, folder: Path, config: Config, may_differ: tuple[st
     if changed:
         raise ConfigError(
             f"--resume {path}: {', '.join(changed)} differ from the checkpoint; "
+            "restore them, or train anew without --resume or in another run.dir"
+        )
+    if learned_from and checkpoint.get("polyprag_data", "") not in ("", learned_from):
+        raise ConfigError(
+            f"--resume {path}: passages, rewrites or pairs are others than those of the checkpoint; "
             "restore them, or train anew without --resume or in another run.dir"
         )
     return path

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from polyprag.answering.generation import Generator
-from polyprag.config import Config
+from polyprag.config import Composition, Config
 from polyprag.config.loading import to_yaml
 from polyprag.errors import TrainingError
 from polyprag.experts.attention import additive
@@ -191,10 +191,14 @@ class PoolModule(pl.LightningModule):
 
     @torch.no_grad()
     def validation_step(self, questions: Sequence[Question], batch_idx: int) -> None:
-        """Answer validation questions closed-book under their gold passages' gates, added up."""
+        """Answer validation questions closed-book under the gates of their gold passages.
+
+        Those of several are added up, or averaged where experts are multiplied (`composition=factor`).
+        """
         gates_NGK = self.router.gates()
+        merge = torch.sum if self.config.experts.composition is Composition.SUM else torch.mean
         gates_BGK = torch.stack(
-            [gates_NGK[[self.tasks[passage] for passage in question.passage_ids]].sum(0) for question in questions]
+            [merge(gates_NGK[[self.tasks[passage] for passage in question.passage_ids]], 0) for question in questions]
         )
         answers = self.generator.answer([self.writer.question(question.text) for question in questions], gates_BGK)
         scores = [score(answer.text, question.answers) for answer, question in zip(answers, questions, strict=True)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,10 +44,7 @@ class Outside:
     @property
     def fingerprint(self) -> str:
         """sha256 (hex) of all that can be learned from."""
-        content = [
-            (p.title, p.text, self.augmentations[p.id].rewrites, self.augmentations[p.id].qa) for p in self.passages
-        ]
-        return hashlib.sha256(repr(content).encode()).hexdigest()
+        return self.knowledge.fingerprint
 
     def first(self, pairs: int) -> Outside:
         """The first passages that together have at most so many pairs, one passage at least."""

@@ -23,12 +23,12 @@ def qa(*numbers: int) -> tuple[QAPair, ...]:
     return tuple(QAPair(f"question {number}?", f"answer {number}") for number in numbers)
 
 
-def load(tmp_path: Path, corpus=(), questions=(), augmentation=(), require_training=False, **settings) -> Knowledge:
+def load(tmp_path: Path, corpus=(), questions=(), augmentation=(), **settings) -> Knowledge:
     data = DataConfig(name=DataName.JSONL, **settings)
     for key, rows in (("path", corpus), ("questions", questions), ("augmentation", augmentation)):
         if rows:
             setattr(data, key, str(write(tmp_path / f"{key}.jsonl", *rows)))
-    return load_knowledge(data, require_training)
+    return load_knowledge(data)
 
 
 class TestLoadKnowledge:
@@ -69,15 +69,6 @@ class TestLoadKnowledge:
         data.world.passages = 20
         knowledge = load_knowledge(data)
         assert {(len(own.qa), len(own.rewrites)) for own in knowledge.augmentations.values()} == {(1, 0)}
-
-    def test_no_training_pairs_are_refused_where_they_are_needed(self, tmp_path):
-        corpus = [{"text": "one", "qas": pairs(1, 2)}]
-        assert load(tmp_path, corpus, train_qas=0).augmentations == {}
-        with pytest.raises(
-            DataError, match=r"path\.jsonl: no passage has question-answer pairs to train on; give rows"
-        ):
-            load(tmp_path, corpus, train_qas=0, require_training=True)
-        assert load(tmp_path, corpus, train_qas=1, require_training=True).passages
 
     def test_a_configuration_without_files(self, tmp_path):
         with pytest.raises(ConfigError, match=r"data\.path and data\.questions are both empty"):
@@ -150,7 +141,7 @@ class TestLoadKnowledge:
 
         world = Knowledge(passages, {id_: Augmentation(id_, qa=qa(1)) for id_ in "abc"}, questions("q"), questions("v"))
         monkeypatch.setattr("polyprag.knowledge.loading.generate_world", lambda config: world)
-        assert load_knowledge(DataConfig(), require_training=True) == world
+        assert load_knowledge(DataConfig()) == world
         cut = load_knowledge(DataConfig(max_passages=2, types=["t"], limit=4))
         assert cut.passages == passages[:2]
         assert cut.augmentations.keys() == {"a", "b"}

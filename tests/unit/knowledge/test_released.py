@@ -174,7 +174,7 @@ def test_one_name_gives_passages_questions_and_augmentation(folder, key):
     data = DataConfig(name=DataName.JSONL, validation_questions=0, **{key: str(folder)})
     if key == "questions":
         data.augmentation = str(folder)
-    knowledge = load_knowledge(data, require_training=True)
+    knowledge = load_knowledge(data)
     assert [passage.text for passage in knowledge.passages] == TEXTS
     assert [question.id for question in knowledge.test] == ["x0", "x2", "x1"]
     ids = {passage.text: passage.id for passage in knowledge.passages}

@@ -15,7 +15,7 @@ FOLDER = Path(__file__).resolve().parents[3] / "configs" / "strategies"
 
 @pytest.mark.parametrize(("name", "processes"), [("ddp", 4), ("fsdp", 8), ("nodes", 8)])
 def test_examples_are_valid(name, processes):
-    config = load_config(FOLDER / f"{name}.yaml")
+    config = load_config(FOLDER / f"{name}.yaml", ["data.path=PASSAGES"])
     validate(config)
     assert world_of(config.training) == processes
     assert yaml.safe_load((FOLDER / f"{name}.yaml").read_text())["training"]["strategy"] == config.training.strategy

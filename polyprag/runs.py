@@ -27,10 +27,13 @@ FIXED_KEYS = (
     "routing.granularity",
     "routing.normalisation",
     "routing.top_k",
+    "retrieval.backend",
+    "retrieval.encoder",
+    "retrieval.titles",
     "answering.expand_index",
     "answering.prompt",
 )
-"""Keys that shape the store; later stages cannot change them."""
+"""Keys that shape the store or its index; later stages cannot change them."""
 AUGMENTATION = "augmentation.jsonl"
 """What `train.py augment` leaves in a run's folder."""
 FREE_SECTIONS = (

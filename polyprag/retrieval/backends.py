@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,8 +11,6 @@ from polyprag.retrieval.bm25 import BM25Retriever
 from polyprag.retrieval.dense import DenseRetriever
 from polyprag.retrieval.elasticsearch import ElasticsearchRetriever
 from polyprag.retrieval.retriever import Retriever, read_description
-
-logger = logging.getLogger(__name__)
 
 
 def build_retriever(
@@ -59,8 +56,6 @@ def open_retriever(config: RetrievalConfig, folder: Path | str) -> Retriever:
         StoreError: the folder holds no index, or a damaged one.
     """
     backend = read_description(folder)["backend"]
-    if backend is not config.backend:
-        logger.warning("%s is an index of %s, which is used in place of %s", folder, backend, config.backend)
     if backend is RetrievalBackend.ELASTICSEARCH:
         return ElasticsearchRetriever.open(config, folder)
     return DenseRetriever.open(folder) if backend is RetrievalBackend.DENSE else BM25Retriever.open(folder)

@@ -72,6 +72,10 @@ class TestConfig:
             ("routing.normalisation=softmax", "routing.normalisation"),
             ("routing.top_k=1", "routing.top_k"),
             ("base.model=elsewhere", "base.model"),
+            ("retrieval.backend=dense", "retrieval.backend"),
+            ("retrieval.encoder=elsewhere", "retrieval.encoder"),
+            ("retrieval.titles=false", "retrieval.titles"),
+            ("answering.expand_index=true", "answering.expand_index"),
         ],
     )
     def test_what_training_has_fixed_cannot_be_changed(self, run, override, key):

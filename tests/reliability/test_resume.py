@@ -246,6 +246,23 @@ def test_a_checkpoint_of_another_configuration_is_refused(train, stop_after, tmp
     assert (tmp_path / "run" / "checkpoints" / LAST).read_bytes() == before
 
 
+def test_a_checkpoint_of_a_corpus_that_was_changed_since_is_refused(train, stop_after, tmp_path, capsys):
+    stop_after(2)
+    assert train(tmp_path / "run", "--resume", "auto") == 143
+    corpus = tmp_path / "corpus.jsonl"
+    before = corpus.read_text(encoding="utf-8")
+    corpus.write_text(before.replace("Arlen was founded in 1867.", "Arlen was founded in 1868."), encoding="utf-8")
+    assert corpus.read_text(encoding="utf-8") != before
+    capsys.readouterr()
+    assert train(tmp_path / "run", "--resume", "auto") == 2
+    line = one_line(capsys)
+    assert "passages, rewrites or pairs are others than those of the checkpoint" in line
+    assert not (tmp_path / "run" / "store").exists()
+    corpus.write_text(before, encoding="utf-8")
+    stop_after(1000)
+    assert train(tmp_path / "run", "--resume", "auto") == 0
+
+
 def test_what_does_not_touch_the_weights_may_change(train, stop_after, tmp_path):
     stop_after(2)
     assert train(tmp_path / "run") == 143

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -14,8 +15,22 @@ from polyprag.errors import ConfigError
 from polyprag.experts.base_model import BaseModel, device_of, load_base
 from polyprag.experts.pool import ExpertPool
 from polyprag.files import current_folder
+from polyprag.passages import facts_of
+from polyprag.records import Passage
 from polyprag.store import Store, open_store
-from polyprag.training.controls import control_folder
+from polyprag.training.checkpoint import MAY_DIFFER, changed_keys
+from polyprag.training.controls import control_config, control_folder
+
+CONTROL_MAY_DIFFER = (
+    *MAY_DIFFER,
+    *("retrieval.", "answering.expand_index"),
+    *("training.accelerator", "training.strategy", "training.gradient_checkpointing", "training.validation_questions"),
+    *("data.questions", "data.limit", "data.types", "data.validation_questions", "data.outside"),
+    *("data.world.questions", "data.world.validation_questions"),
+)
+"""Keys that a control may have otherwise than its run's pool, since its weights do not depend on them."""
+OF_OUTSIDE = ("data.", "warm_up.")
+"""Keys that `format_lora` has otherwise than the pool; whether it knows the corpus is told by its passages."""
 
 
 class ControlLora:
@@ -26,10 +41,13 @@ class ControlLora:
         config: of the run.
         run: the run's folder.
         base: the run's base model, which the control must have been trained on.
+        corpus: the passages that are asked about.
     """
 
-    def __init__(self, name: MethodName, config: Config, run: Path, base: BaseModel) -> None:
-        self.name, self.config, self.run, self.base = name, config, run, base
+    def __init__(
+        self, name: MethodName, config: Config, run: Path, base: BaseModel, corpus: Sequence[Passage]
+    ) -> None:
+        self.name, self.config, self.run, self.base, self.corpus = name, config, run, base, corpus
         self.folder = control_folder(run, name)
 
     def check(self, wanted_by: MethodName) -> None:
@@ -39,7 +57,7 @@ class ControlLora:
             wanted_by: the method that needs it.
 
         Raises:
-            ConfigError: it was not trained, or for other prompts.
+            ConfigError: it was not trained, or for other prompts, or for another pool or corpus than the run's.
             StoreError: it is damaged or belongs to another base model.
         """
         if not current_folder(self.folder / "store").exists():
@@ -54,6 +72,28 @@ class ControlLora:
                 f"{wanted_by}: answering.prompt is {prompt}, but {self.folder} was trained for {trained}; "
                 "use that, or train the controls of another run.dir"
             )
+        if self.stale:
+            raise ConfigError(
+                f"{wanted_by}: {self.folder} does not fit the run: {self.stale}; "
+                f"python train.py controls run.dir={self.run} trains it anew"
+            )
+
+    @cached_property
+    def stale(self) -> str:
+        """Why it is not the control of the run as it is now, say after the pool was trained anew; empty if it is."""
+        trained = self.run / "config.yaml"
+        pool = load_config(trained) if trained.is_file() else self.config
+        of_others = self.name is MethodName.FORMAT_LORA
+        may_differ = (*CONTROL_MAY_DIFFER, *OF_OUTSIDE) if of_others else CONTROL_MAY_DIFFER
+        due = control_config(pool, MethodName.GLOBAL_LORA)  # both have all but data and warm-up in common
+        if changed := changed_keys(self.store.config_yaml, due, may_differ):
+            return f"it was trained with another {', '.join(changed)}"
+        learned = self.store.passages
+        if not of_others:
+            same = facts_of(learned).sha256 == facts_of(self.corpus).sha256
+            return "" if same else "it was trained on other passages than the corpus"
+        shared = {passage.content_hash for passage in learned} & {passage.content_hash for passage in self.corpus}
+        return f"{len(shared)} of the passages that it was trained on are in the corpus" if shared else ""
 
     @property
     def bytes(self) -> int:

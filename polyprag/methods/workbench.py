@@ -203,7 +203,7 @@ class Workbench:
     def control(self, name: MethodName) -> ControlLora:
         """A control without routing, which is opened and loaded once."""
         if name not in self._controls:
-            self._controls[name] = ControlLora(name, self.config, self.folder, self.base)
+            self._controls[name] = ControlLora(name, self.config, self.folder, self.base, self.passages)
         return self._controls[name]
 
     def retrieve(self, questions: Sequence[Question], n: int) -> list[list[Hit]]:

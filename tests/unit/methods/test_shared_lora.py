@@ -1,11 +1,14 @@
 """Controls that are a pool of one expert."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
 from polyprag.answering.generation import Generator
+from polyprag.config import MethodName
+from polyprag.config.loading import to_yaml
 from polyprag.errors import ConfigError, StoreError
 from polyprag.experts.base_model import BaseModel, load_base
 from polyprag.methods.shared_lora import SharedLora
@@ -93,6 +96,33 @@ class TestControl:
         bench = make_bench("data.max_passages=4", f"base.model={other_model_folder}")
         with pytest.raises(StoreError, match="belongs to base model"):
             SharedLora(name, bench).check([UNHEARD_OF])
+
+    @pytest.mark.parametrize("key", ["experts.rank=3", "experts.count=5", "training.epochs=7", "run.seed=4"])
+    def test_one_of_an_earlier_pool_is_refused(self, trained, configure, name, key):
+        again = configure("data.max_passages=4", "controls.passages=2", key)
+        (trained.folder / "config.yaml").write_text(to_yaml(again))
+        says = "experts.rank" if key.startswith("experts") else key.partition("=")[0]
+        remedy = rf"python train\.py controls run\.dir={trained.folder} trains it anew$"
+        with pytest.raises(ConfigError, match=rf"^{name}: .*{name} does .* with another {says}; {remedy}") as caught:
+            SharedLora(name, trained).check([UNHEARD_OF])
+        assert "\n" not in str(caught.value)
+
+    def test_keys_on_which_it_does_not_depend_may_be_others(self, trained, make_bench, configure, name):
+        idle = ("run.threads=1", "answering.batch_size=3", "training.accelerator=cpu", "router.steps=9", "data.limit=1")
+        asked = make_bench("data.max_passages=4", "controls.passages=1", "training.epochs=7", *idle)
+        SharedLora(name, asked).check([UNHEARD_OF])
+        (trained.folder / "config.yaml").write_text(to_yaml(configure("data.max_passages=4", *idle)))
+        SharedLora(name, asked).check([UNHEARD_OF])
+
+    def test_one_of_another_corpus_is_refused(self, trained, name):
+        learned = open_store(control_folder(trained.folder, name) / "store").passages
+        first, *others = trained.passages
+        of_global = name is MethodName.GLOBAL_LORA
+        corpus = (dataclasses.replace(first, text="Other."), *others) if of_global else (*trained.passages, learned[0])
+        changed = Workbench(trained.config, dataclasses.replace(trained.knowledge, passages=corpus), trained.folder)
+        other, shared = "it was trained on other passages than the corpus", "1 of the passages .* are in the corpus"
+        with pytest.raises(ConfigError, match=rf": {other if of_global else shared}; python train\.py controls"):
+            SharedLora(name, changed).check([UNHEARD_OF])
 
 
 def test_the_two_controls_differ(trained):

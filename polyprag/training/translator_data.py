@@ -17,7 +17,7 @@ from torch import Tensor
 
 from polyprag.config import Config, TasksConfig
 from polyprag.config.checks import validate
-from polyprag.errors import AdapterError
+from polyprag.errors import AdapterError, DataError
 from polyprag.experts.translator import Adapters
 from polyprag.knowledge.prompts import PromptWriter
 from polyprag.knowledge.tasks import Pack, examples_of, pack
@@ -27,6 +27,8 @@ from polyprag.training.outside import Outside, outside_data, outside_knowledge
 
 PEFT_PREFIX = "base_model.model."
 """What PEFT puts before the name of a layer."""
+PASSAGELESS = "questions without a passage"
+"""Why outside questions are left out that are their own passages."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class Lesson:
 def translator_passages(config: Config, run: Knowledge) -> Outside:
     """The outside passages that a run's translator learns from, `translator.passages` at most.
 
+    A benchmark without passages has outside questions that are passages of their own. They show the form of answers,
+    but no passage and its adapter, so they are left out and counted.
+
     Args:
         config: of the run.
         run: its corpus and questions, of which nothing may be in them.
@@ -61,10 +66,21 @@ def translator_passages(config: Config, run: Knowledge) -> Outside:
     outside_config = dataclasses.replace(config, data=outside_data(config, most))
     validate(outside_config)
     found = outside_knowledge(outside_config, run)
-    passages = found.passages[:most]
-    return dataclasses.replace(
-        found, passages=passages, augmentations={p.id: found.augmentations[p.id] for p in passages}
-    )
+    whole = [passage for passage in found.passages if not _is_question(passage, found.augmentations[passage.id])]
+    if not whole:
+        data = outside_config.data
+        raise DataError(
+            f"{data.path or data.name.value}: no outside question comes with a passage for the translator to learn "
+            "from; name a file of other passages with pairs in data.outside"
+        )
+    questions = {PASSAGELESS: len(found.passages) - len(whole)} if len(whole) < len(found.passages) else {}
+    passages = tuple(whole[:most])
+    return Outside(passages, {p.id: found.augmentations[p.id] for p in passages}, found.left_out | questions)
+
+
+def _is_question(passage: Passage, augmentation: Augmentation) -> bool:
+    """Whether a passage's text is what one of its own pairs asks."""
+    return passage.text.split() in [pair.question.split() for pair in augmentation.qa]
 
 
 def sequences_of(

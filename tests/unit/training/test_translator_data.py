@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -6,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from polyprag.config import Recipe, TasksConfig
+from polyprag.config import DataName, Recipe, TasksConfig
 from polyprag.errors import AdapterError, ConfigError, DataError
 from polyprag.knowledge.loading import load_knowledge
 from polyprag.knowledge.prompts import PromptWriter
-from polyprag.records import Augmentation, Passage, QAPair
+from polyprag.records import Augmentation, Knowledge, Passage, QAPair
 from polyprag.training.translator_data import (
     ShuffledPasses,
     read_adapter,
@@ -19,6 +20,7 @@ from polyprag.training.translator_data import (
     translator_passages,
 )
 
+PUBLISHED = Path(__file__).parents[1] / "knowledge" / "published"
 PAIRS = (QAPair("Where is Gard?", "by the Om"), QAPair("What is Gard?", "a town"), QAPair("How old is Gard?", "nine"))
 GARD = Passage("gard", "Gard", "Gard is a town by the Om.")
 AUGMENTED = Augmentation("gard", ("By the Om lies Gard, a town.",), PAIRS)
@@ -53,6 +55,27 @@ class TestOutsidePassages:
         assert [passage.title for passage in found.passages] == expected
         assert found.augmentations.keys() == {passage.id for passage in found.passages}
         assert found.left_out == {"passages of the corpus": 1}
+
+    def test_questions_that_are_their_own_passages_are_left_out(self, configure, outside_file):
+        asked = {"text": "Where  does the Om end?", "qas": [{"question": "Where does the Om end?", "answer": "Tolm"}]}
+        rows = outside_file.read_text(encoding="utf-8").splitlines()
+        outside_file.write_text("\n".join([json.dumps(asked), *rows]), encoding="utf-8")
+        config = configure(f"data.outside={outside_file}")
+        found = translator_passages(config, load_knowledge(config.data))
+        assert [passage.title for passage in found.passages] == ["Gard", "Tolm", "Ruhn"]
+        assert found.augmentations.keys() == {passage.id for passage in found.passages}
+        assert found.left_out == {"passages of the corpus": 1, "questions without a passage": 1}
+
+    @pytest.mark.parametrize("name", [DataName.POPQA, DataName.CWQ])
+    def test_a_set_without_passages_needs_a_file_of_others(self, configure, outside_file, name):
+        path = PUBLISHED / name
+        own = (f"data.name={name}", f"data.path={path}", "data.questions=", "data.per_type=3")
+        config = configure(*own, "data.validation_questions=0")
+        says = rf"^{path}: no outside question comes with a passage .*; name a file .* in data\.outside$"
+        with pytest.raises(DataError, match=says):
+            translator_passages(config, Knowledge(()))
+        config = configure(*own, f"data.outside={outside_file}")
+        assert len(translator_passages(config, Knowledge(())).passages) == 4
 
     def test_nothing_outside_is_refused(self, configure, outside_file):
         config = configure()

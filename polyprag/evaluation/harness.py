@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any, cast
@@ -12,17 +11,17 @@ from rich.console import Console
 from rich.progress import track
 
 from polyprag.config import MethodName
-from polyprag.config.keys import config_values, keys
 from polyprag.config.sharding import WHOLE, Shard
 from polyprag.errors import DataError
 from polyprag.evaluation.about import about_data, about_run
 from polyprag.evaluation.answers import Answer, answer_from_json, answer_to_json
 from polyprag.evaluation.cost import offline_seconds
 from polyprag.evaluation.data import MEASURED, data_sha, measure_data
+from polyprag.evaluation.grounds import answers_key, grounds
 from polyprag.evaluation.judge import Judge
 from polyprag.evaluation.memory import peak_memory
 from polyprag.evaluation.report import to_csv, to_latex, to_markdown
-from polyprag.evaluation.results import MethodResult, Results, without_methods
+from polyprag.evaluation.results import ANSWERS, RESULTS, MethodResult, Results, without_methods
 from polyprag.evaluation.shards import TRIALS, Ledger, Unfinished, trial
 from polyprag.evaluation.summary import summarise
 from polyprag.evaluation.tally import Tally, judge_answers
@@ -36,15 +35,8 @@ from polyprag.metrics import score
 from polyprag.records import Question
 from polyprag.router_store import router_digest
 
-ANSWERS, CHOICES, RESULTS, VERDICTS = "answers.jsonl", "choices.json", "results.json", "verdicts.jsonl"
+CHOICES, VERDICTS = "choices.json", "verdicts.jsonl"
 TABLE, TABLE_CSV, TABLE_TEX = "table.md", "table.csv", "table.tex"
-SHARED_KEYS = (
-    *("base.", "answering.max_new_tokens", "answering.expand_index"),
-    *("retrieval.backend", "retrieval.titles", "retrieval.encoder"),
-)
-"""Configuration on which every method's answers depend."""
-LATER_KEYS = ("answering.prompt",)
-"""More of it, which counts where it is not at its default, so that earlier answers are still recognised."""
 BATCHES_AT_ONCE = 4
 """Batches that a method is given together, so that rows whose answers end early have other questions to take up."""
 
@@ -90,21 +82,20 @@ class Harness:
         """
         existing, evaluation = self._existing(), self.config.evaluation
         run = about_run(self.bench, self._store_digest(), self._router_digest())
-        tally = Tally(existing, run, self._data(existing), evaluation.bootstrap, evaluation.seed)
         methods = self._checked(names)
+        earlier = self._earlier_answers(existing, names)
+        tally = Tally(existing, run, self._data(existing), evaluation.bootstrap, evaluation.seed, earlier)
         judge = Judge(evaluation, self.console) if evaluation.judge else None
         for method in methods:
             choice, setting = self.choose(method)
             answers = self.answers(method, setting)
-            tally.add(method.name.value, self._summary(method, answers, choice), answers)
-            self._write(tally.merged())
+            tally.add(method.name.value, self._summary(method, answers, choice, setting), answers)
+            self._write(tally)
         tally.data |= measure_data(self.bench, self.folder, tally.data)
         if judge:
-            self._write(tally.merged())
+            self._write(tally)
             judge_answers(judge, tally, self.folder / VERDICTS)
-        results = tally.merged()
-        self._write(results)
-        return results
+        return self._write(tally)
 
     def run_share(self, names: Sequence[MethodName]) -> list[str]:
         """Answer this shard's questions by the named methods, as far as choices can be made; see `run`.
@@ -141,7 +132,7 @@ class Harness:
         if len(options) == 1 or not self.validation:
             return dataclasses.asdict(options[0]), options[0]
         known = self._read_json(CHOICES)
-        key = self._identity(method, repr((options, self.validation)))
+        key = answers_key(self.config, method, self.data_sha, repr((options, self.validation)))
         if key not in known:
             scores = self._trials(method, options, key)
             tried = [
@@ -160,9 +151,8 @@ class Harness:
         Raises:
             Unfinished: answers are missing that no shard makes here.
         """
-        key = self._identity(method, repr(setting))
-        rows = self.ledger.rows(ANSWERS, key)
-        done = {row["question_id"]: answer_from_json(json.dumps(row), str(path)) for path, row in rows}
+        key = self._key(method, setting)
+        done = self._done(key)
         missing = [question for question in self.shard.own(self.test) if question.id not in done]
         if missing:
             method.prepare(self.test, [setting])
@@ -214,17 +204,28 @@ class Harness:
             answered = method.answer(questions, setting)
         return [_scored(method.name, q, a, peak.bytes) for q, a in zip(questions, answered, strict=True)]
 
-    def _identity(self, method: Method, detail: str) -> str:
-        """A hash of all that a method's answers depend on."""
-        values = config_values(self.config)
-        counted = (*SHARED_KEYS, *(key for key in LATER_KEYS if values[key] != keys()[key].default))
-        shared = {key: str(value) for key, value in values.items() if key.startswith(counted)}
-        parts = [method.name.value, detail, method.identity, self.data_sha, self.config.evaluation.seed, shared]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+    def _key(self, method: Method, setting: Setting) -> str:
+        return answers_key(self.config, method, self.data_sha, repr(setting))
 
-    def _summary(self, method: Method, answers: Sequence[Answer], choice: dict[str, Any]) -> MethodResult:
+    def _done(self, key: str) -> dict[str, Answer]:
+        """The answers under a key by question id; the whole evaluation's own before those of shards."""
+        done: dict[str, Answer] = {}
+        for path, row in self.ledger.rows(ANSWERS, key):
+            done.setdefault(row["question_id"], answer_from_json(json.dumps(row), str(path)))
+        return done
+
+    def _earlier_answers(self, existing: Results | None, names: Sequence[MethodName]) -> dict[str, Sequence[Answer]]:
+        """The answers behind earlier results that this call leaves as they are, as far as results name them."""
+        results = existing["methods"] if existing is not None else {}
+        named = {name: result["key"] for name, result in results.items() if name not in names and "key" in result}
+        found = {name: list(self._done(key).values()) for name, key in named.items()}
+        return {name: answers for name, answers in found.items() if len(answers) == results[name]["n"]}
+
+    def _summary(
+        self, method: Method, answers: Sequence[Answer], choice: dict[str, Any], setting: Setting
+    ) -> MethodResult:
         evaluation = self.config.evaluation
-        return summarise(
+        result = summarise(
             answers,
             evaluation.bootstrap,
             evaluation.seed,
@@ -233,21 +234,29 @@ class Harness:
             choice,
             offline_seconds(method),
         )
+        result["key"], result["grounds"] = self._key(method, setting), grounds(self.config, method.name.value)
+        return result
 
-    def _write(self, results: Results) -> None:
+    def _write(self, tally: Tally) -> Results:
+        """Write what is known; what another call has added meanwhile stays."""
+        tally.existing = self._existing()
+        results = tally.merged()
         write_json(self.folder / RESULTS, results)
         for file, written in ((TABLE, to_markdown), (TABLE_CSV, to_csv), (TABLE_TEX, to_latex)):
             write_text(self.folder / file, written(results))
+        return results
 
     def _existing(self) -> Results | None:
-        """The results of earlier calls, but for those of a pool or query router that was replaced since."""
+        """The results of earlier calls, but for those of another pool, query router or configuration."""
         existing = self._read_json(RESULTS)
-        if not existing or existing.get("run", {}).get("store") != self._store_digest():
+        if not existing or (run := existing.get("run")) is None or run.get("store") != self._store_digest():
             return None
         results = cast(Results, existing)
-        if existing["run"].get("router") == self._router_digest():
-            return results
-        return without_methods(results, {name.value for name in MethodName if needs_router(name)})
+        known = results.get("methods", {})
+        void = {name for name, own in known.items() if own.get("grounds") not in (None, grounds(self.config, name))}
+        if run.get("router") != self._router_digest():
+            void |= {name.value for name in MethodName if needs_router(name)}
+        return without_methods(results, void) if void else results
 
     def _read_json(self, name: str) -> dict[str, Any]:
         """A JSON object of the evaluation's folder, empty when there is no such file."""

@@ -25,7 +25,7 @@ from polyprag.evaluation.gate_measures import (
     uses,
     without_strongest,
 )
-from polyprag.evaluation.harness import RESULTS
+from polyprag.evaluation.results import RESULTS
 from polyprag.methods.poly_prag import Mode, PolyPrag
 from polyprag.methods.workbench import Setting, Workbench
 from polyprag.records import Passage, Question

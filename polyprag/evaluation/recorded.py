@@ -11,8 +11,7 @@ from typing import Any, cast
 
 from polyprag.errors import ConfigError, DataError
 from polyprag.evaluation.answers import Answer, answer_from_json, by_question
-from polyprag.evaluation.harness import ANSWERS, RESULTS
-from polyprag.evaluation.results import SCHEMA, MethodResult, Results
+from polyprag.evaluation.results import ANSWERS, RESULTS, SCHEMA, MethodResult, Results
 from polyprag.files import read_jsonl_tolerant
 
 PLACES = (RESULTS, f"*/{RESULTS}", f"runs/*/*/{RESULTS}")
@@ -126,7 +125,7 @@ def rows_behind(result: MethodResult, method: str, rows: Iterable[Mapping[str, A
         rows: all lines of answers.jsonl.
 
     Returns:
-        A row for each question; none where no answers have this number and this mean F1.
+        A row for each question, the first that there is; none where no answers have this number and this mean F1.
 
     Raises:
         KeyError: a row lacks a key.
@@ -136,7 +135,9 @@ def rows_behind(result: MethodResult, method: str, rows: Iterable[Mapping[str, A
     by_key: dict[str, dict[str, dict[str, Any]]] = {}
     for row in rows:
         if row["method"] == method:
-            by_key.setdefault(row["key"], {})[row["question_id"]] = dict(row)
+            by_key.setdefault(row["key"], {}).setdefault(row["question_id"], dict(row))
+    if "key" in result:
+        by_key = {key: found for key, found in by_key.items() if key == result["key"]}
     for found in reversed(by_key.values()):
         total = math.fsum(float(row["scores"]["f1"]) for row in found.values())
         if len(found) == result["n"] and abs(total / len(found) - result["f1"]) < TOLERANCE:
@@ -149,10 +150,12 @@ def _read(label: str, folder: Path, methods: Sequence[str]) -> EvaluatedRun:
     path = folder / ANSWERS
     rows = read_jsonl_tolerant(path)
     answers = {
-        name: _answers(result, name, rows, path)
+        name: answers_behind(result, name, rows, path)
         for name, result in results["methods"].items()
         if not methods or name in methods
     }
+    for name in (name for name, own in answers.items() if not own):
+        raise DataError(f"{path}: the answers of {name} are not those of {RESULTS}; evaluate the run again")
     asked = [{id_: answer.question for id_, answer in own.items()} for own in answers.values()]
     if any(questions != asked[0] for questions in asked):
         raise DataError(f"{path}: methods have answered different questions; delete {RESULTS} and evaluate again")
@@ -190,11 +193,22 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _answers(result: MethodResult, method: str, rows: list[dict[str, Any]], path: Path) -> dict[str, Answer]:
+def answers_behind(
+    result: MethodResult, method: str, rows: Iterable[Mapping[str, Any]], path: Path
+) -> dict[str, Answer]:
+    """The answers that a result sums up, by question id; none where there are none. See `rows_behind`.
+
+    Args:
+        result: of the method.
+        method: its name.
+        rows: all lines of answers.jsonl.
+        path: that file, for messages.
+
+    Raises:
+        DataError: a line is not an answer.
+    """
     try:
         found = rows_behind(result, method, rows)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: a line is not an answer ({error!r}); delete the file and evaluate again") from None
-    if not found:
-        raise DataError(f"{path}: the answers of {method} are not those of {RESULTS}; evaluate the run again")
     return by_question(answer_from_json(json.dumps(row), str(path)) for row in found)

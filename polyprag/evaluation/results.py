@@ -12,6 +12,7 @@ from polyprag.evaluation.cost import break_evens, cost_of
 from polyprag.evaluation.differences import Difference, adjusted
 from polyprag.evaluation.judge import Judged
 
+ANSWERS, RESULTS = "answers.jsonl", "results.json"
 SCHEMA = 1
 
 
@@ -42,7 +43,8 @@ class MethodResult(Judged):
     - `offline_seconds_per_passage`: augmentation, training and index, as far as they were measured;
     - `break_even`, `break_even_prag`: questions per passage from which on the method costs no more seconds in all than
       `standard_rag`, or `prag`; None means never;
-    - `judge` and what goes with it: see `polyprag.evaluation.judge.Judged`.
+    - `judge` and what goes with it: see `polyprag.evaluation.judge.Judged`;
+    - `key`: under which the answers stand in answers.jsonl; `grounds`: see `polyprag.evaluation.grounds`.
     """
 
     n: int
@@ -70,6 +72,8 @@ class MethodResult(Judged):
     offline_seconds_per_passage: NotRequired[float]
     break_even: NotRequired[float | None]
     break_even_prag: NotRequired[float | None]
+    key: NotRequired[str]
+    grounds: NotRequired[str]
 
 
 class Results(TypedDict):

@@ -83,7 +83,10 @@ class Ledger:
         Raises:
             DataError: a line is broken.
         """
-        return {(row["setting"], row["question_id"]): float(row["f1"]) for _, row in self.rows(TRIALS, key)}
+        found: dict[tuple[int, str], float] = {}
+        for _, row in self.rows(TRIALS, key):
+            found.setdefault((row["setting"], row["question_id"]), float(row["f1"]))
+        return found
 
     def unfinished(self, what: str, questions: Sequence[Question], answered: Collection[str]) -> Unfinished:
         """What to say where questions have no answer.

@@ -23,30 +23,37 @@ class Tally:
         data: what it says about the data; see `merge_results`.
         resamples: bootstrap resamples behind each interval.
         seed: of the bootstrap.
+        earlier: the answers behind existing results of other methods than this call's, by method.
 
     Raises:
         DataError: the existing results have another schema or belong to other data.
     """
 
     def __init__(
-        self, existing: Results | None, run: Mapping[str, Any], data: Mapping[str, Any], resamples: int, seed: int
+        self,
+        existing: Results | None,
+        run: Mapping[str, Any],
+        data: Mapping[str, Any],
+        resamples: int,
+        seed: int,
+        earlier: Mapping[str, Sequence[Answer]],
     ) -> None:
         self.existing, self.run, self.data = existing, dict(run), dict(data)
         self.resamples, self.seed = resamples, seed
-        self.answers: dict[str, Sequence[Answer]] = {}
+        self.earlier, self.answers = dict(earlier), dict[str, Sequence[Answer]]()
         self.methods: dict[str, MethodResult] = {}
         self.compared: dict[tuple[str, str], Difference] = {}
         self.merged()
 
     def add(self, name: str, result: MethodResult, answers: Sequence[Answer]) -> None:
-        """Add a method, and compare it with those of this call that came before it.
+        """Add a method, and compare it with those of earlier calls and those that came before it in this one.
 
         Raises:
             DataError: a question is answered twice.
         """
-        pairs = [(earlier, name) for earlier in self.answers]
+        pairs = [(other, name) for other in (*self.earlier, *self.answers)]
         self.answers[name], self.methods[name] = answers, result
-        found = differences(self.answers, pairs, self.resamples, self.seed)
+        found = differences({**self.earlier, **self.answers}, pairs, self.resamples, self.seed)
         self.compared |= {(difference["a"], difference["b"]): difference for difference in found}
 
     def judge(self, name: str, verdicts: Sequence[bool | None], judge: str) -> None:
@@ -55,8 +62,10 @@ class Tally:
         self.methods[name] = {**self.methods[name], **said}
 
     def merged(self) -> Results:
-        """All results; of this call's pairs in the order of its methods."""
-        ordered = [self.compared[pair] for pair in combinations(self.answers, 2) if pair in self.compared]
+        """All results; pairs in the order of their methods, those of earlier calls first."""
+        ordered = [
+            self.compared[pair] for pair in combinations((*self.earlier, *self.answers), 2) if pair in self.compared
+        ]
         return merge_results(self.existing, self.run, self.data, self.methods, ordered)
 
 

@@ -14,9 +14,8 @@ from polyprag.config import Config, WandbMode
 from polyprag.config.keys import config_values
 from polyprag.evaluation.answers import Answer
 from polyprag.evaluation.differences import Difference
-from polyprag.evaluation.harness import ANSWERS
 from polyprag.evaluation.recorded import read_runs
-from polyprag.evaluation.results import MethodResult, Results
+from polyprag.evaluation.results import ANSWERS, MethodResult, Results
 from polyprag.methods.workbench import STEPS
 from polyprag.training.run_card import card_numbers
 from polyprag.training.trainer import wandb_mode

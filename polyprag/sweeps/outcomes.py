@@ -6,14 +6,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from polyprag.config.keys import config_difference
 from polyprag.config.loading import load_config
 from polyprag.errors import ConfigError, DataError
-from polyprag.evaluation.harness import ANSWERS, RESULTS
-from polyprag.evaluation.recorded import rows_behind
-from polyprag.evaluation.results import SCHEMA, MethodResult, Results
+from polyprag.evaluation.recorded import read_results, rows_behind
+from polyprag.evaluation.results import ANSWERS, RESULTS, MethodResult
 from polyprag.files import current_folder, read_jsonl_tolerant, write_json
 from polyprag.store import open_store
 from polyprag.sweeps.grid import Run, trains
@@ -87,7 +86,7 @@ def read_outcome(folder: Path, run: Run) -> Outcome | None:
     if not is_trained(folder, run):
         return None
     evaluation = folder / evaluation_folder(run)
-    results = _read_results(evaluation / RESULTS)
+    results = read_results(evaluation / RESULTS) if (evaluation / RESULTS).exists() else None
     store = open_store(folder / "store")
     if results is None or results["run"]["store"] != store.manifest.digest:
         return None
@@ -98,15 +97,6 @@ def read_outcome(folder: Path, run: Run) -> Outcome | None:
     f1 = {method: _f1_behind(result, method, answers, evaluation) for method, result in methods.items()}
     seconds = float(store.manifest.training["seconds"])
     return Outcome(run, folder, store.manifest.passages, seconds, methods, f1)
-
-
-def _read_results(path: Path) -> Results | None:
-    if not path.exists():
-        return None
-    content = _read_json(path)
-    if content.get("schema") != SCHEMA:
-        raise DataError(f"{path}: not of schema {SCHEMA}; move its folder away to answer anew")
-    return cast(Results, content)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import numpy as np
 from markupsafe import Markup
 
 from polyprag.evaluation.answers import Answer
-from polyprag.evaluation.harness import ANSWERS
 from polyprag.evaluation.page.numbers import Source, score, words
 from polyprag.evaluation.page.pieces import Family, family_of, in_order, method_name
+from polyprag.evaluation.results import ANSWERS
 
 SHOWN = 10
 LONGEST = 600

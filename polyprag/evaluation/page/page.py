@@ -11,8 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from polyprag.errors import DataError
-from polyprag.evaluation.answers import Answer, answer_from_json, by_question
-from polyprag.evaluation.harness import ANSWERS, RESULTS
+from polyprag.evaluation.answers import Answer
 from polyprag.evaluation.page.charts import Scored, bars, columns, heat_map, scatter
 from polyprag.evaluation.page.contrasts import control_table, difference_table, matrix
 from polyprag.evaluation.page.data_section import data_section
@@ -23,7 +22,8 @@ from polyprag.evaluation.page.pieces import Family, family_of, legend
 from polyprag.evaluation.page.provenance import changed, commands, environment, settings
 from polyprag.evaluation.page.routing import Routing, gate_table, measure_routing, use_table
 from polyprag.evaluation.page.scores import NAMED_FIRST, cost_table, headline, judges, main_table, points, type_table
-from polyprag.evaluation.recorded import read_results, rows_behind
+from polyprag.evaluation.recorded import answers_behind, read_results
+from polyprag.evaluation.results import ANSWERS, RESULTS
 from polyprag.files import current_folder, read_jsonl_tolerant, write_text
 from polyprag.knowledge.card_report import CARD_JSON
 
@@ -129,17 +129,8 @@ def _routing(results: Source, run: Path, answers: Mapping[str, Mapping[str, Answ
 def _answers(results: Source, path: Path) -> dict[str, dict[str, Answer]]:
     """The answers behind each method's result; none for methods whose answers are gone."""
     rows = read_jsonl_tolerant(path)
-    found = {}
-    for name, result in results.get("methods").items():
-        try:
-            own = rows_behind(result, name, rows)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{path}: a line is not an answer ({error!r}); delete the file and evaluate again"
-            ) from None
-        if own:
-            found[name] = by_question(answer_from_json(json.dumps(row), str(path)) for row in own)
-    return found
+    found = {name: answers_behind(result, name, rows, path) for name, result in results.get("methods").items()}
+    return {name: own for name, own in found.items() if own}
 
 
 def _json(path: Path) -> Any:

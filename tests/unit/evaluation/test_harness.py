@@ -13,7 +13,8 @@ from polyprag.chat import pace
 from polyprag.config import MethodName
 from polyprag.config.keys import config_values
 from polyprag.errors import ConfigError, DataError, ModelError, StoreError
-from polyprag.evaluation.harness import ANSWERS, CHOICES, RESULTS, TABLE, TABLE_CSV, TABLE_TEX, VERDICTS, Harness
+from polyprag.evaluation.harness import CHOICES, TABLE, TABLE_CSV, TABLE_TEX, VERDICTS, Harness
+from polyprag.evaluation.results import ANSWERS, RESULTS
 from polyprag.evaluation.statistics import paired_difference
 from polyprag.methods.method import PromptMethod
 from polyprag.methods.poly_prag import PolyPrag
@@ -227,6 +228,43 @@ class TestResults:
         again = harness(make_bench(*SETTLED)).run([VANILLA])
         assert again["methods"].keys() == second["methods"].keys()
         assert json.loads((folder / RESULTS).read_text())["methods"].keys() == second["methods"].keys()
+
+    def test_methods_of_several_calls_are_compared_like_those_of_one(self, make_bench, tmp_path):
+        harness(make_bench(*SETTLED)).run([VANILLA, RAG])
+        harness(make_bench(*SETTLED)).run([POLY])
+        apart = harness(make_bench(*SETTLED)).run([RAG])
+        together = harness(make_bench(*SETTLED, "evaluation.dir=together")).run([VANILLA, RAG, POLY])
+        pairs = {frozenset((entry["a"], entry["b"])): abs(entry["mean"]) for entry in together["differences"]}
+        assert len(pairs) == 3
+        assert {frozenset((e["a"], e["b"])): abs(e["mean"]) for e in apart["differences"]} == pairs
+        assert {e["p_holm"] for e in apart["differences"]} == {e["p_holm"] for e in together["differences"]}
+
+    @pytest.mark.parametrize(
+        ("change", "void"),
+        [
+            ("flare.threshold=0.1", {"flare"}),
+            ("prag.alpha=7", {"prag"}),
+            ("answering.max_new_tokens=3", {"vanilla", "flare", "prag"}),
+            ("evaluation.bootstrap=200", set()),
+        ],
+    )
+    def test_results_of_other_settings_leave_the_table(self, make_bench, change, void, asked):
+        first = harness(make_bench(*SETTLED)).run([VANILLA, MethodName.FLARE, MethodName.PRAG])
+        now = harness(make_bench(*SETTLED, change)).run([RAG])
+        assert now["methods"].keys() == first["methods"].keys() - void | {"standard_rag"}
+        assert all(void.isdisjoint((entry["a"], entry["b"])) for entry in now["differences"])
+
+    def test_two_calls_at_once_keep_each_others_results(self, make_bench, monkeypatch):
+        inner = harness(make_bench(*SETTLED))
+
+        def answer(self, questions, setting, plain=PolyPrag.answer):
+            if not inner_done:
+                inner_done.append(inner.run([VANILLA]))
+            return plain(self, questions, setting)
+
+        inner_done: list = []
+        monkeypatch.setattr(PolyPrag, "answer", answer)
+        assert harness(make_bench(*SETTLED)).run([POLY])["methods"].keys() == {"poly_prag", "vanilla"}
 
     def test_a_store_trained_anew_makes_earlier_results_void(self, make_bench, train_at_random, tmp_path, asked):
         bench = make_bench(*SETTLED)

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from polyprag.config import MethodName
 from polyprag.config.sharding import NOTHING, WHOLE, Shard
-from polyprag.evaluation.harness import ANSWERS, CHOICES, RESULTS, Harness
+from polyprag.evaluation.harness import CHOICES, Harness
+from polyprag.evaluation.results import ANSWERS, RESULTS
 from polyprag.evaluation.shards import SHARDS, TRIALS, Ledger, Unfinished
 from polyprag.methods.workbench import Workbench
 

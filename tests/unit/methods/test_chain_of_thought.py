@@ -11,7 +11,8 @@ from rich.console import Console
 from polyprag.config import MethodName
 from polyprag.config.keys import config_values
 from polyprag.errors import ConfigError
-from polyprag.evaluation.harness import SHARED_KEYS, Harness
+from polyprag.evaluation.grounds import SHARED_KEYS, answers_key
+from polyprag.evaluation.harness import Harness
 from polyprag.experts.base_model import load_base
 from polyprag.knowledge.prompts import CHAINS, PromptWriter
 from polyprag.methods.adapter_files import digest
@@ -146,8 +147,14 @@ class TestEarlierRuns:
         own, method = harness(bench), build_method(MethodName.STANDARD_RAG, bench)
         shared = {key: str(value) for key, value in config_values(bench.config).items() if key.startswith(SHARED_KEYS)}
         parts = ["standard_rag", "x", "", own.data_sha, bench.config.evaluation.seed, shared]
-        assert own._identity(method, "x") == hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        assert (
+            answers_key(bench.config, method, own.data_sha, "x")
+            == hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+        )
         thinking = make_bench(*COT[:1], "answering.max_new_tokens=64", trained=False)
         direct = make_bench("answering.max_new_tokens=64", trained=False)
-        keys = {harness(b)._identity(build_method(MethodName.STANDARD_RAG, b), "x") for b in (thinking, direct)}
+        keys = {
+            answers_key(b.config, build_method(MethodName.STANDARD_RAG, b), own.data_sha, "x")
+            for b in (thinking, direct)
+        }
         assert len(keys) == 2

@@ -81,6 +81,19 @@ class TestRuns:
         assert run_all(sweep) == {}
         assert not programs.calls
 
+    def test_the_translator_is_trained_where_methods_need_it(self, make_sweep, run_all, programs, outcomes_of):
+        sweep = make_sweep({"translator.epochs": [1, 2]}, "evaluation.methods=[dyprag]")
+        assert run_all(sweep) == {}
+        assert [verb for verb, _ in programs.calls] == ["train", "translator", "evaluate"] * 2
+        assert len({outcome.folder for outcome in outcomes_of(sweep).values()}) == 2
+        programs.calls.clear()
+        assert run_all(sweep) == {}
+        assert not programs.calls
+
+    def test_a_translator_follows_the_recipe_of_its_adapters(self, make_sweep, run_all, programs):
+        assert run_all(make_sweep({"prag.rank": [2, 3]}, "evaluation.methods=[dyprag,vanilla]")) == {}
+        assert [verb for verb, _ in programs.calls] == ["train", *["translator", "evaluate"] * 2]
+
     @pytest.mark.parametrize("kept", [True, False])
     def test_checkpoints_go_when_the_run_is_finished(self, make_sweep, run_all, folder, kept):
         sweep = make_sweep({"experts.count": [2]}, keep_checkpoints=kept)
@@ -140,7 +153,11 @@ class TestFailures:
         sweep = make_sweep({"experts.count": [2]})
         run_all(sweep)
         results = run_folder(folder, sweep.runs[0]) / evaluation_folder(sweep.runs[0]) / "results.json"
-        for content, says in (("{", "not valid JSON"), ("[]", "not a JSON object"), ("{}", "not of schema 1")):
+        for content, says in (
+            ("{", "not valid JSON"),
+            ("[]", "schema 1, not 'list'"),
+            ('{"schema": 1}', "run.base is missing"),
+        ):
             results.write_text(content)
             assert says in run_all(sweep)["count=2"]
 

@@ -44,9 +44,7 @@ class ControlLora:
         corpus: the passages that are asked about.
     """
 
-    def __init__(
-        self, name: MethodName, config: Config, run: Path, base: BaseModel, corpus: Sequence[Passage]
-    ) -> None:
+    def __init__(self, name: MethodName, config: Config, run: Path, base: BaseModel, corpus: Sequence[Passage]) -> None:
         self.name, self.config, self.run, self.base, self.corpus = name, config, run, base, corpus
         self.folder = control_folder(run, name)
 

@@ -23,7 +23,7 @@ from polyprag.knowledge.prompts import PromptWriter
 from polyprag.knowledge.tasks import Pack, build_tasks
 from polyprag.methods.method import PASSAGE_CHOICES
 from polyprag.records import Knowledge
-from polyprag.sweeps.grid import Run
+from polyprag.sweeps.grid import Run, needs_translator
 from polyprag.sweeps.outcomes import Outcome
 from polyprag.training.controls import needed_controls
 from polyprag.training.datamodule import KnowledgeData
@@ -78,12 +78,14 @@ class _Estimator:
         return tokens
 
     def _answering(self, run: Run) -> int:
-        """Tokens that answers cost, and the training of PRAG's adapters and of controls that is part of evaluating."""
+        """Tokens of answers, and of training what they need: PRAG's adapters, controls, a translator's adapters."""
         answers = len(self._knowledge_of(run.config).test) * len(run.methods)
         trained = 0
         if any(method.startswith("prag") for method in run.methods):
             trained += self._adapter_tokens(run.config)
         trained += len(needed_controls(run.methods)) * self._training(run.config)
+        if needs_translator(run.methods):
+            trained += self._outside_tokens(run.config)
         return answers * ANSWER_TOKENS + trained
 
     def _adapter_tokens(self, config: Config) -> int:
@@ -93,6 +95,14 @@ class _Estimator:
             return tokens
         pairs = len(knowledge.test) * (config.answering.passages or max(PASSAGE_CHOICES))
         return tokens * pairs // len(knowledge.passages)
+
+    def _outside_tokens(self, config: Config) -> int:
+        """Tokens of the training of the outside adapters that a translator learns from, if there are enough of them.
+
+        They count as if outside passages were like those of the corpus; the translator's own steps are few beside them.
+        """
+        tokens = sum(map(len, self._packs_of(config))) * config.prag.epochs
+        return tokens * config.translator.passages // len(self._knowledge_of(config).passages)
 
     def _real_rate(self) -> float:
         """Tokens a second of the finished trainings; 0 without any."""

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,8 +125,15 @@ def build_sweep(definition: Definition, overrides: Sequence[str]) -> Sweep:
 
 
 def trains(key: str) -> bool:
-    """Whether what `train.py` leaves depends on a key: the store, the query router and the controls."""
-    return key.startswith(("router.", "controls.")) or not key.startswith(MAY_DIFFER)
+    """Whether what `train.py` leaves depends on a key: the store, the query router, the controls and the translator."""
+    if key == "translator.composition":  # how translated adapters are merged while they answer
+        return False
+    return key.startswith(("router.", "controls.", "translator.")) or not key.startswith(MAY_DIFFER)
+
+
+def needs_translator(methods: Iterable[str]) -> bool:
+    """Whether some methods need DyPRAG's parameter translator."""
+    return any(method.startswith("dyprag") for method in methods)
 
 
 def _designed(definition: Definition, axes: Sequence[Axis]) -> Iterator[tuple[tuple[str, ...], list[tuple[str, ...]]]]:

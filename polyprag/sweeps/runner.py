@@ -22,7 +22,7 @@ from rich.console import Console
 from polyprag.errors import Interrupted, PolyPragError, SweepError
 from polyprag.evaluation.report import is_control
 from polyprag.files import current_folder
-from polyprag.sweeps.grid import Run, Sweep
+from polyprag.sweeps.grid import Run, Sweep, needs_translator
 from polyprag.sweeps.outcomes import (
     Outcome,
     evaluation_folder,
@@ -33,7 +33,8 @@ from polyprag.sweeps.outcomes import (
 )
 from polyprag.training.controls import control_folder, needed_controls
 
-TRAIN, CONTROLS_STAGE, EVALUATE = ("train.py",), ("train.py", "controls"), ("evaluate.py",)
+TRAIN, EVALUATE = ("train.py",), ("evaluate.py",)
+CONTROLS_STAGE, TRANSLATOR_STAGE = ("train.py", "controls"), ("train.py", "translator")
 """The programs of a run, with their verbs."""
 LONGEST_REASON = 300
 
@@ -173,7 +174,7 @@ class Runner:
                 mark_trained(folder)
             outcome = read_outcome(folder, run)
             if outcome is None:
-                reason = self._train_controls(run, folder) or self._call(EVALUATE, run, folder)
+                reason = self._train_others(run, folder) or self._call(EVALUATE, run, folder)
                 outcome = None if reason else read_outcome(folder, run)
                 if outcome is None:
                     return reason or f"{folder}: no results of all its methods"
@@ -184,12 +185,19 @@ class Runner:
                 shutil.rmtree(checkpoints, ignore_errors=True)
         return outcome
 
-    def _train_controls(self, run: Run, folder: Path) -> str:
-        """Train the controls that a run's methods need, if that is not done; why not, if that fails."""
+    def _train_others(self, run: Run, folder: Path) -> str:
+        """Train what a run's methods need beside the pool, if that is not done; why not, if that fails.
+
+        Whether a translator is the one of these keys only its own stage can tell, since evaluations with other `prag.*`
+        share the folder.
+        """
+        stages = []
         needed = needed_controls(run.methods)
-        if all(current_folder(control_folder(folder, name) / "store").exists() for name in needed):
-            return ""
-        return self._call(CONTROLS_STAGE, run, folder)
+        if not all(current_folder(control_folder(folder, name) / "store").exists() for name in needed):
+            stages.append(CONTROLS_STAGE)
+        if needs_translator(run.methods):
+            stages.append(TRANSLATOR_STAGE)
+        return next((reason for stage in stages if (reason := self._call(stage, run, folder))), "")
 
     def _call(self, program: tuple[str, ...], run: Run, folder: Path) -> str:
         """Run a program on a run; an empty text if that went well, else what the program complained of."""

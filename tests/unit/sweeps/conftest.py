@@ -13,8 +13,11 @@ import yaml
 from rich.console import Console
 
 from polyprag.cli import parse_call
+from polyprag.config import Composition, Config
 from polyprag.config.loading import load_config, to_yaml
 from polyprag.evaluation.harness import Harness
+from polyprag.experts.adapter_pool import AdapterPool
+from polyprag.experts.base_model import load_base
 from polyprag.files import write_text
 from polyprag.methods.workbench import Workbench
 from polyprag.runs import run_config, run_knowledge
@@ -23,6 +26,7 @@ from polyprag.sweeps.grid import Run, Sweep, build_sweep
 from polyprag.sweeps.outcomes import Outcome, read_outcome, run_folder
 from polyprag.sweeps.runner import Runner
 from polyprag.training.controls import control_config, control_folder, needed_controls
+from polyprag.translator_store import FOLDER, TranslatorFacts, write_translator
 
 SETTLED = ("answering.shots=0", "answering.passages=1", "answering.combine=sum", "router.after_pool=false")
 METHODS = "evaluation.methods=[poly_prag,poly_prag_oracle]"
@@ -69,6 +73,17 @@ def make_sweep(sweep_file) -> MakeSweep:
     return make
 
 
+def leave_translator(config: Config, folder: Path) -> None:
+    """Leave an untrained parameter translator in a run."""
+    base = load_base(config.base)
+    shapes = AdapterPool(base.model, config.prag.targets, config.prag.rank, 1.0, Composition.SUM).shapes
+    size, hidden = base.model.config.hidden_size, config.translator.hidden
+    facts = TranslatorFacts(
+        base.fingerprint, base.name, shapes, size, config.prag.rank, hidden, 0.5, "direct", {}, {"seconds": 7.5}
+    )
+    write_translator(folder / FOLDER, facts.new_translator(0.3), facts, {"ab" * 32})
+
+
 @dataclass
 class Programs:
     """Stands for `train.py` and `evaluate.py`: random experts, real answers, and failures on demand.
@@ -85,7 +100,7 @@ class Programs:
 
     def execute(self, command: Sequence[str], log: Path) -> int:
         program = Path(command[1]).stem
-        call = parse_call(command[2:], program, (program, "controls"), "", resumable=True)
+        call = parse_call(command[2:], program, (program, "controls", "translator"), "", resumable=True)
         config, folder = run_config(call.config_path, call.overrides)
         self.calls.append((call.verb, folder.name))
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -97,6 +112,8 @@ class Programs:
         elif call.verb == "controls":
             for name in needed_controls(config.evaluation.methods):
                 self.train(control_config(config, name), control_folder(folder, name))
+        elif call.verb == "translator":
+            leave_translator(config, folder)
         else:
             bench = Workbench(config, run_knowledge(config, folder), folder)
             Harness(bench, Console(file=io.StringIO())).run(config.evaluation.methods)

@@ -54,6 +54,13 @@ def test_controls_are_trained_like_the_pool(make_sweep, measured):
     assert seconds == pytest.approx((4 * tokens + 8 * ANSWER_TOKENS) / 100 + START_SECONDS)
 
 
+def test_a_translator_costs_the_adapters_that_it_learns_from(make_sweep, measured):
+    sweep = make_sweep({"translator.passages": [12]}, "prag.epochs=2", "evaluation.methods=[dyprag]")
+    [seconds] = expected_seconds([(run, False) for run in sweep.runs], [])
+    [tokens] = measured
+    assert seconds == pytest.approx((2 * tokens * 12 // 6 + 8 * ANSWER_TOKENS) / 100 + START_SECONDS)
+
+
 def test_finished_runs_tell_the_speed(make_sweep, run_all, outcomes_of, measured):
     sweep = make_sweep({"experts.count": [2, 3, 4]})
     run_all(sweep, sweep.runs[:2])  # 12.5 seconds each, as their stores say

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, final
 
 import torch
@@ -16,8 +17,11 @@ from torch import Tensor
 from polyprag.answering.decoding import Continued
 from polyprag.answering.generation import Generator
 from polyprag.answering.rows import stacked
+from polyprag.errors import ModelError
 from polyprag.experts.base_model import BaseModel
 
+ATTENTION_NAMES = ("attn", "attention")
+"""How the names of attention modules end; their second output is the weights."""
 BROKEN = "\ufffd"
 """What decoders put in place of a character of which not all bytes are there."""
 
@@ -72,11 +76,14 @@ class Drafter:
             budgets: most tokens to write after each prompt, 1 or more.
             attend: whether drafts carry attention. It is measured in a second pass over the new tokens, so that only
                 this pass, and not generation, pays for attention weights.
+
+        Raises:
+            ModelError: attention is wanted of a base model whose attention modules cannot be found.
         """
         recorder = _Recorder(len(prompts))
         gates_BGK = self.generator.gates(len(prompts))
         found = self.generator.decoder.decode(prompts, budgets, self.stops, gates_BGK, recorder, keep=attend)
-        attention_BHTS = self._attention(prompts, found) if attend else [None] * len(prompts)
+        attention_BHTS = self._attention(prompts, found) if attend else repeat(None, len(prompts))
         return [
             Draft(
                 tuple(one.ids),
@@ -84,16 +91,26 @@ class Drafter:
                 tuple(recorder.probabilities[row]),
                 tuple(recorder.entropies[row]),
                 one.ids[-1] in self.stops,
-                attention_BHTS[row],
+                attention_HTS,
                 one.first_token_at,
             )
-            for row, one in enumerate(found)
+            for row, (one, attention_HTS) in enumerate(zip(found, attention_BHTS, strict=True))
         ]
 
-    def _attention(self, prompts: Sequence[Sequence[int]], found: Sequence[Continued]) -> list[Tensor | None]:
+    def _attention(self, prompts: Sequence[Sequence[int]], found: Sequence[Continued]) -> Iterator[Tensor]:
         """The last block's attention [H, T + 1, S] of each prompt's last position and of the tokens behind it.
 
-        The prompts' keys and values are those of decoding, so that only these positions are computed again.
+        As in decoding, no more prompts are at work at once than the decoder has rows.
+        """
+        rows = self.generator.decoder.rows
+        for at in range(0, len(prompts), rows):
+            yield from self._attention_of(prompts[at : at + rows], found[at : at + rows])
+
+    def _attention_of(self, prompts: Sequence[Sequence[int]], found: Sequence[Continued]) -> list[Tensor]:
+        """That of some prompts in one pass.
+
+        The prompts' keys and values are those of decoding, so that only these positions are computed again; they are
+        not kept beyond.
         """
         rows = [[prompt[-1], *one.ids] for prompt, one in zip(prompts, found, strict=True)]
         begun = [len(prompt) - 1 for prompt in prompts]
@@ -108,16 +125,17 @@ class Drafter:
             device=device,
         )
         cache = stacked([one.prompt_cache for one in found if one.prompt_cache is not None])
-        with self.generator.gated(len(prompts)), eager_attention(self.base):
-            seen = self.base.model(
-                tokens_BT,
+        for one in found:
+            one.prompt_cache = None
+        with self.generator.gated(len(prompts)), last_attention(self.base) as seen:
+            self.base.model.get_decoder()(
+                input_ids=tokens_BT,
                 attention_mask=mask_BS,
                 position_ids=(mask_BS.cumsum(-1) - 1).clamp(min=0)[:, before:],
                 past_key_values=cache,
-                output_attentions=True,
-                logits_to_keep=1,
+                use_cache=True,
             )
-        last_BHTS: Tensor = seen.attentions[-1].float().cpu()
+        last_BHTS = seen[0].float().cpu()
         return [
             last_HTS[:, : len(ids), before - length : before + len(ids)]
             for last_HTS, length, ids in zip(last_BHTS, begun, rows, strict=True)
@@ -125,13 +143,29 @@ class Drafter:
 
 
 @contextmanager
-def eager_attention(base: BaseModel) -> Iterator[None]:
-    """Compute attention as weights that can be read, for as long as the context lasts."""
+def last_attention(base: BaseModel) -> Iterator[list[Tensor]]:
+    """Compute attention as weights, and keep those of the last block, for as long as the context lasts.
+
+    Yields:
+        The weights [B, H, T, S] of each pass. Those of other blocks are gone as soon as the next block is at work.
+
+    Raises:
+        ModelError: the base model's attention modules cannot be found.
+    """
+    attending = [module for name, module in base.model.named_modules() if name.endswith(ATTENTION_NAMES)]
+    if not attending:
+        raise ModelError(
+            f"base.model={base.name}: its attention modules cannot be found, and dragin reads their weights; "
+            "leave it out of evaluation.methods"
+        )
+    seen: list[Tensor] = []
     usual = base.model.config._attn_implementation
     base.model.set_attn_implementation("eager")
+    hook = attending[-1].register_forward_hook(lambda module, inputs, output: seen.append(output[1]))
     try:
-        yield
+        yield seen
     finally:
+        hook.remove()
         base.model.set_attn_implementation(usual)
 
 

@@ -1,11 +1,14 @@
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from polyprag.answering.drafting import Drafter, eager_attention, pieces_of
+from polyprag.answering.drafting import Drafter, last_attention, pieces_of
 from polyprag.answering.generation import Generator
+from polyprag.errors import ModelError
 from polyprag.experts.base_model import BaseModel
 from polyprag.knowledge.prompts import PromptWriter
 
@@ -81,9 +84,45 @@ def test_attention_leaves_the_shared_model_as_it_was(tiny_base, drafter):
     drafter.draft(prompts, [LONGEST] * 3, attend=True)
     assert tiny_base.model.config._attn_implementation == usual != "eager"
     assert drafter.draft(prompts, [LONGEST] * 3) == before
-    with pytest.raises(RuntimeError), eager_attention(tiny_base):
+    with pytest.raises(RuntimeError), last_attention(tiny_base):
         raise RuntimeError
     assert tiny_base.model.config._attn_implementation == usual
+    hooks = [module._forward_hooks for module in tiny_base.model.modules() if "Attention" in type(module).__name__]
+    assert hooks
+    assert not any(hooks)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_attention_comes_in_groups_of_the_decoders_rows(tiny_base, rows):
+    prompts, budgets = prompts_of(tiny_base) * 2, [LONGEST, 2, 1, 3, LONGEST, 5]
+    whole = Drafter(Generator(tiny_base, LONGEST)).draft(prompts, budgets, attend=True)
+    seen: list[tuple[torch.Tensor, torch.Tensor | None]] = []
+    block = tiny_base.model.get_decoder().layers[-1].self_attn
+    hook = block.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    drafts = Drafter(Generator(tiny_base, LONGEST, rows=rows)).draft(prompts, budgets, attend=True)
+    hook.remove()
+    assert [len(out_BTD) for out_BTD, weights in seen if weights is not None] == [rows] * (len(prompts) // rows)
+    for draft, other in zip(drafts, whole, strict=True):
+        assert draft.ids == other.ids
+        torch.testing.assert_close(draft.attention_HTS, other.attention_HTS, rtol=1e-4, atol=1e-6)
+
+
+def test_weights_of_the_last_block_alone_are_kept(tiny_base, drafter):
+    with last_attention(tiny_base) as seen, torch.no_grad():
+        found = tiny_base.model.get_decoder()(input_ids=torch.tensor([[1, 2, 3]]))
+    (last_BHTS,) = seen
+    assert found.attentions is None
+    with torch.no_grad():
+        tiny_base.model.set_attn_implementation("eager")
+        every = tiny_base.model(torch.tensor([[1, 2, 3]]), output_attentions=True).attentions
+    assert len(every) > 1
+    torch.testing.assert_close(last_BHTS, every[-1])
+
+
+def test_a_model_whose_attention_cannot_be_found_is_refused(tiny_base):
+    nameless = dataclasses.replace(tiny_base, model=torch.nn.Linear(1, 1))
+    with pytest.raises(ModelError, match=r"^base\.model=.*: its attention modules cannot be found, and dragin reads"):
+        last_attention(nameless).__enter__()
 
 
 @settings(max_examples=60, deadline=None)

@@ -43,6 +43,26 @@ FREE_SECTIONS = (
 """Sections that a --config file may change for the later stages of a trained run."""
 
 
+def with_prag_passes(config: Config, folder: Path) -> Config:
+    """The configuration with the passes of the run's pool, rounded, in place of `prag.epochs=0`.
+
+    Args:
+        config: of a stage after the pool.
+        folder: the run's folder.
+
+    Raises:
+        ConfigError: there is no store, or one that does not tell its passes.
+        StoreError: the store is damaged.
+    """
+    if config.prag.epochs:
+        return config
+    store = folder / "store"
+    passes = open_store(store).manifest.training.get("passes") if current_folder(store).exists() else None
+    if passes is None:
+        raise ConfigError(f"prag.epochs is 0, the passes of the pool, but {store} tells none; give a number")
+    return dataclasses.replace(config, prag=dataclasses.replace(config.prag, epochs=max(1, round(passes))))
+
+
 def run_config(config_path: Path | None, overrides: Sequence[str]) -> tuple[Config, Path]:
     """The configuration of a stage after the pool and the run's folder.
 

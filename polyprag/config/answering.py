@@ -121,7 +121,7 @@ class PragConfig:
     rank: int = key(2, "rank of each adapter", ONE_OR_MORE)
     alpha: float = key(32.0, "LoRA alpha", POSITIVE)
     learning_rate: float = key(3e-4, "learning rate of each adapter", POSITIVE)
-    epochs: int = key(1, "passes over a passage's sequences", ONE_OR_MORE)
+    epochs: int = key(1, "passes over a passage's sequences; 0: as many as the pool has taken", NOT_NEGATIVE)
     batch_size: int = key(1, "sequences per step", ONE_OR_MORE)
     recipe: Recipe = key(Recipe.PRAG, "prag: its five sequences; default: the pool's sequences")
     loss: Loss = key(Loss.ALL_TOKENS, "all_tokens as in the official code, or answers")

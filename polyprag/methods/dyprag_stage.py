@@ -28,7 +28,7 @@ from polyprag.experts.translator import last_states
 from polyprag.knowledge.prompts import with_title
 from polyprag.methods.adapters import FACTS, WEIGHTS, AdapterEncoder
 from polyprag.records import Passage
-from polyprag.runs import run_knowledge
+from polyprag.runs import run_knowledge, with_prag_passes
 from polyprag.training.callbacks import Progress
 from polyprag.training.checkpoint import MAY_DIFFER, AtomicCheckpointIO, Checkpointing, resume_path
 from polyprag.training.datamodule import ResumableLoader
@@ -69,7 +69,7 @@ def train_translator(config: Config, folder: Path, call: Call) -> None:
         TrainingError: the translator's loss is not finite.
     """
     prepare_process(config.run)
-    home = folder / FOLDER
+    config, home = with_prag_passes(config, folder), folder / FOLDER
     encoder, outside = _encoder_of_outside(config, folder)
     settings = _settings(config, outside, encoder)
     if call.resume == "auto" and _is_trained(home, encoder.base, settings):

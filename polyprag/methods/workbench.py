@@ -31,7 +31,7 @@ from polyprag.retrieval.backends import build_retriever, open_retriever
 from polyprag.retrieval.bm25 import searched
 from polyprag.retrieval.retriever import Hit, Retriever
 from polyprag.router_store import StoredRouter, open_router
-from polyprag.runs import run_data
+from polyprag.runs import run_data, with_prag_passes
 from polyprag.store import Store, open_store
 from polyprag.training.warm_up import warm_up_data
 from polyprag.translator_store import FOLDER as TRANSLATOR_FOLDER
@@ -140,7 +140,8 @@ class Workbench:
         """One-to-one adapters, on a base model of their own, since PEFT wraps its layers."""
         base = load_base(self.config.base, device_of(self.config.training.accelerator))
         augmentations, by_question = self.knowledge.augmentations, self.question_augmentations
-        return AdapterEncoder(base, self.config, self.folder, augmentations, self.warm_up_pairs, by_question)
+        config = with_prag_passes(self.config, self.folder)
+        return AdapterEncoder(base, config, self.folder, augmentations, self.warm_up_pairs, by_question)
 
     @cached_property
     def question_augmentations(self) -> QuestionAugmentations:

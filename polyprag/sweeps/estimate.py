@@ -90,18 +90,23 @@ class _Estimator:
 
     def _adapter_tokens(self, config: Config) -> int:
         """Tokens of the training of PRAG's adapters, if every passage gets one, or every question its own."""
-        tokens, knowledge = sum(map(len, self._packs_of(config))) * config.prag.epochs, self._knowledge_of(config)
+        tokens, knowledge = self._prag_tokens(config), self._knowledge_of(config)
         if config.prag.per is AdapterPer.PASSAGE:
             return tokens
         pairs = len(knowledge.test) * (config.answering.passages or max(PASSAGE_CHOICES))
         return tokens * pairs // len(knowledge.passages)
+
+    def _prag_tokens(self, config: Config) -> int:
+        """Tokens of PRAG's training on the whole corpus."""
+        epochs = config.prag.epochs
+        return sum(map(len, self._packs_of(config))) * epochs if epochs else self._training(config)
 
     def _outside_tokens(self, config: Config) -> int:
         """Tokens of the training of the outside adapters that a translator learns from, if there are enough of them.
 
         They count as if outside passages were like those of the corpus; the translator's own steps are few beside them.
         """
-        tokens = sum(map(len, self._packs_of(config))) * config.prag.epochs
+        tokens = self._prag_tokens(config)
         return tokens * config.translator.passages // len(self._knowledge_of(config).passages)
 
     def _real_rate(self) -> float:

@@ -104,6 +104,7 @@ class PoolTraining:
             facts = {
                 "seconds": earlier_seconds + checkpoints.train_seconds,
                 "steps": trainer.global_step,
+                "passes": self.data.passes(),
                 "index_seconds": self.index_seconds,
             }
             save_store(folder / "store", self.module, self.knowledge, self.retriever, facts)

@@ -101,6 +101,11 @@ class KnowledgeData(pl.LightningDataModule):
         steps = -(-len(self.sampler()) // training.accumulate)
         return steps if training.max_steps < 0 else min(steps, training.max_steps)
 
+    def passes(self) -> float:
+        """Passes over all training sequences that these steps make."""
+        training = self.config.training
+        return training.epochs * min(1.0, self.steps() * training.accumulate / len(self.sampler()))
+
     def collated(self, indices: Sequence[int]) -> Batch:
         """One batch of chosen packs."""
         return collate([self.packs[index] for index in indices], self.pad)

@@ -179,7 +179,6 @@ def measure_sizes(module: PoolModule, data: KnowledgeData, pool: ExpertPool, rou
     tokens_per_second = batch.real_tokens / seconds
     tokens = sum(len(pack) for pack in data.packs)
     training = data.config.training
-    passes = training.epochs * min(1.0, data.steps() * training.accumulate / len(sampler))
     # processes on one machine's CPU share it, so they are no faster than one
     abreast = training.nodes if module.base.device.type == "cpu" else world_of(training)
     parameters = sum(parameter.numel() for parameter in [*pool.parameters(), *router.parameters()])
@@ -192,8 +191,8 @@ def measure_sizes(module: PoolModule, data: KnowledgeData, pool: ExpertPool, rou
         steps=data.steps(),
         trainable_parameters=parameters,
         store_bytes=bytes_each * parameters + 2 * tokens,
-        passes=passes,
-        seconds=tokens * passes / tokens_per_second / abreast,
+        passes=data.passes(),
+        seconds=tokens * data.passes() / tokens_per_second / abreast,
     )
 
 

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +10,7 @@ from polyprag.config.loading import to_yaml
 from polyprag.errors import ConfigError, DataError, StoreError
 from polyprag.knowledge.loading import load_knowledge
 from polyprag.passages import StoredPassages
-from polyprag.runs import run_config, run_knowledge
+from polyprag.runs import run_config, run_knowledge, with_prag_passes
 
 
 @pytest.fixture
@@ -199,3 +200,29 @@ class TestKnowledge:
         (run / "store" / "rows.safetensors").write_bytes(b"")
         with pytest.raises(StoreError, match=r"rows\.safetensors: the store is damaged here"):
             run_knowledge(config, run)
+
+
+class TestPragPasses:
+    """`prag.epochs=0`: as many passes as the pool has taken."""
+
+    @pytest.mark.parametrize(("taken", "expected"), [(11.76, 12), (0.3, 1), (2, 2)])
+    def test_they_are_those_of_the_store(self, configure, train_at_random, tmp_path, monkeypatch, taken, expected):
+        config = configure("prag.epochs=0")
+        train_at_random(config, tmp_path)
+        monkeypatch.setattr(
+            "polyprag.runs.open_store",
+            lambda path: SimpleNamespace(manifest=SimpleNamespace(training={"passes": taken})),
+        )
+        assert with_prag_passes(config, tmp_path).prag.epochs == expected
+
+    def test_without_a_store_that_tells_them_a_number_is_asked_for(self, configure, train_at_random, tmp_path):
+        config = configure("prag.epochs=0")
+        with pytest.raises(ConfigError, match=r"prag\.epochs is 0"):
+            with_prag_passes(config, tmp_path)
+        train_at_random(config, tmp_path)
+        with pytest.raises(ConfigError, match=r"prag\.epochs is 0, the passes of the pool, but .*store tells none"):
+            with_prag_passes(config, tmp_path)
+
+    def test_a_number_stays(self, configure, tmp_path):
+        config = configure("prag.epochs=3")
+        assert with_prag_passes(config, tmp_path) is config

@@ -78,7 +78,7 @@ def tune(config: Config) -> None:
         prag = dataclasses.replace(config.prag, learning_rate=rate, batch_size=size)
         with TemporaryDirectory() as folder:
             encoder = trained(dataclasses.replace(config, prag=prag), folder, knowledge, passages)
-            seconds = encoder.train_seconds() / len(passages)
+            seconds = encoder.costs(passages).seconds / len(passages)
             f1 = mean_f1(encoder, config, questions, own)
         recipe = f"learning_rate={rate:g} batch_size={size}"
         print(f"{recipe}: F1 {f1:.3f} on {len(questions)} questions, {seconds:.0f} s a passage", flush=True)
@@ -99,7 +99,8 @@ def compare_warm_up(config: Config) -> None:
                 started = time.perf_counter()
                 marks = warm_up_marks(encoder, recipe, passages, questions)
                 timing = (
-                    f"{encoder.train_seconds():.0f} s of training, {time.perf_counter() - started:.0f} s of answering"
+                    f"{encoder.costs(passages).seconds:.0f} s of training, "
+                    f"{time.perf_counter() - started:.0f} s of answering"
                 )
             print(f"{name} recipe, {'with' if pairs else 'without'} warm-up: {marks}; {timing}", flush=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,22 @@ class Subject:
     def name(self) -> str:
         """How errors call it; no two subjects of an encoder have the same."""
         return f"passage {self.passage.id!r}" + (f" for {self.question!r}" if self.question else "")
+
+
+@dataclass(frozen=True)
+class AdapterCosts:
+    """What some adapters cost.
+
+    Attributes:
+        passages: that have an adapter.
+        bytes: mean bytes of all adapters of such a passage on disk, weights and configuration; each holds the start it
+            had, and the warm-up has none.
+        seconds: that they took to train, and their warm-up.
+    """
+
+    passages: int
+    bytes: float
+    seconds: float
 
 
 class AdapterFiles:
@@ -86,26 +103,17 @@ class AdapterFiles:
             write_tensors(new / WEIGHTS, contiguous, {"format": "pt"})
             write_json(new / FACTS, {"seconds": seconds})
 
-    def mean_bytes(self) -> float:
-        """Mean bytes of all adapters of a passage on disk, weights and configuration; each holds the start it had."""
-        sizes: dict[str, int] = {}
-        for adapter in self._adapters():
-            passage = adapter.relative_to(self.folder).parts[0]
-            if passage != WARM_UP:
-                own = sum(file.stat().st_size for file in adapter.iterdir())
-                sizes[passage] = sizes.get(passage, 0) + own
-        return sum(sizes.values()) / max(1, len(sizes))
+    def costs(self, subjects: Iterable[Subject]) -> AdapterCosts:
+        """What the adapters of some subjects cost, as far as they are there, and their warm-up.
 
-    def count(self) -> int:
-        """Passages that have an adapter."""
-        return len({adapter.relative_to(self.folder).parts[0] for adapter in self._adapters()} - {WARM_UP})
-
-    def train_seconds(self) -> float:
-        """Seconds that the adapters at hand took to train, and their warm-up."""
-        return sum(float(json.loads((adapter / FACTS).read_text())["seconds"]) for adapter in self._adapters())
-
-    def _adapters(self) -> list[Path]:
-        return sorted(facts.parent for facts in self.folder.rglob(FACTS))
+        Others in the folder, such as those of earlier passages or of an earlier augmentation, do not count.
+        """
+        there = {self.path(subject): subject.passage.content_hash for subject in subjects if self.holds(subject)}
+        passages = len(set(there.values()))
+        stored = sum(file.stat().st_size for adapter in there for file in adapter.iterdir())
+        facts = [folder / FACTS for folder in (*there, self.folder / WARM_UP)]
+        seconds = sum(float(json.loads(file.read_text())["seconds"]) for file in facts if file.exists())
+        return AdapterCosts(passages, stored / max(1, passages), seconds)
 
 
 def digest(*parts: object) -> str:

@@ -22,7 +22,16 @@ from polyprag.experts.base_model import BaseModel
 from polyprag.knowledge.question_augmentations import QuestionAugmentations
 from polyprag.knowledge.released import words_of
 from polyprag.methods.adapter_claims import Claims
-from polyprag.methods.adapter_files import FACTS, INITIAL, WARM_UP, WEIGHTS, AdapterFiles, Subject, digest
+from polyprag.methods.adapter_files import (
+    FACTS,
+    INITIAL,
+    WARM_UP,
+    WEIGHTS,
+    AdapterCosts,
+    AdapterFiles,
+    Subject,
+    digest,
+)
 from polyprag.methods.adapter_training import AdapterTrainer
 from polyprag.records import Augmentation, Passage, QAPair, Question
 
@@ -107,9 +116,7 @@ class AdapterEncoder:
             AdapterError: a trained adapter changes no logit, or its loss is not finite.
             DataError: a passage has nothing to train on.
         """
-        asked: Sequence[Question | None] = questions if questions is not None else [None] * len(passages)
-        subjects = [self.subject(passage, question) for passage, question in zip(passages, asked, strict=True)]
-        wanted = {self.files.path(subject): subject for subject in subjects}
+        wanted = {self.files.path(subject): subject for subject in self._subjects(passages, questions)}
         missing = [subject for subject in wanted.values() if not self.files.holds(subject)]
         if missing:
             _ = self.start  # trained and timed apart from the first adapter
@@ -217,17 +224,18 @@ class AdapterEncoder:
             self.model.delete_adapter(name)
         self.loaded = []
 
-    def mean_bytes(self) -> float:
-        """Mean bytes of a passage's adapters on disk: of its only one, or of those for all questions at hand."""
-        return self.files.mean_bytes()
+    def costs(self, passages: Sequence[Passage], questions: Sequence[Question] | None = None) -> AdapterCosts:
+        """What the adapters of some passages cost, as far as they are there, trained on what is known of these now.
 
-    def count(self) -> int:
-        """Passages that have an adapter."""
-        return self.files.count()
+        Args:
+            passages: whose adapters are meant.
+            questions: the question for each of them that retrieves it.
+        """
+        return self.files.costs(self._subjects(passages, questions))
 
-    def train_seconds(self) -> float:
-        """Seconds that the adapters at hand took to train, and their warm-up."""
-        return self.files.train_seconds()
+    def _subjects(self, passages: Sequence[Passage], questions: Sequence[Question] | None) -> list[Subject]:
+        asked: Sequence[Question | None] = questions if questions is not None else [None] * len(passages)
+        return [self.subject(passage, question) for passage, question in zip(passages, asked, strict=True)]
 
     def _recipe(self) -> str:
         """A hash of all that an adapter depends on but its subject."""

@@ -88,9 +88,10 @@ def train_translator(config: Config, folder: Path, call: Call) -> None:
     loader = _loader(config, lessons)
     _trainer(config, home, len(loader), checkpoints).fit(module, loader, ckpt_path=resumed)
     share = explained(module.translator.to(base.device), lessons, base.device)
+    adapter_seconds = encoder.costs(outside.passages).seconds
     training = {
-        "seconds": encoder.train_seconds() + measuring_seconds + checkpoints.train_seconds,
-        "adapter_seconds": encoder.train_seconds(),
+        "seconds": adapter_seconds + measuring_seconds + checkpoints.train_seconds,
+        "adapter_seconds": adapter_seconds,
         "passages": len(lessons),
         "left_out": outside.left_out,
         "steps": len(loader),

@@ -9,10 +9,11 @@ from operator import itemgetter
 from polyprag.answering.generation import Generator
 from polyprag.config import MethodName
 from polyprag.knowledge.prompts import with_title
+from polyprag.methods.adapter_files import AdapterCosts
 from polyprag.methods.adapters import AdapterEncoder
 from polyprag.methods.method import Method
 from polyprag.methods.workbench import Answered, Clock, Setting
-from polyprag.records import Question
+from polyprag.records import Passage, Question
 
 
 class Prag(Method):
@@ -43,11 +44,7 @@ class Prag(Method):
 
     def prepare(self, questions: Sequence[Question], settings: Sequence[Setting]) -> None:
         """Train the adapters that these questions retrieve, but for those that are there already."""
-        most = max(setting.passages for setting in settings)
-        found = zip(questions, self.bench.retrieve(questions, most), strict=True)
-        wanted = sorted(((hit.position, question) for question, hits in found for hit in hits), key=itemgetter(0))
-        passages = [self.bench.passages[position] for position, _ in wanted]
-        self.encoder.encode(passages, [question for _, question in wanted])
+        self.encoder.encode(*self._retrieved(questions, settings))
         _ = self.generator
 
     def answer(self, questions: Sequence[Question], setting: Setting) -> list[Answered]:
@@ -86,22 +83,41 @@ class Prag(Method):
     def bytes_per_passage(self) -> float:
         """The folders of a passage's adapters on average, and the index; the texts too where prompts show them."""
         texts = self.bench.text_bytes_per_passage if self.shows_passages else 0.0
-        return self.encoder.mean_bytes() + self.bench.index_bytes_per_passage + texts
+        return self.costs.bytes + self.bench.index_bytes_per_passage + texts
 
     @property
     def train_seconds(self) -> float:
-        """Seconds of training of all adapters at hand."""
-        return self.encoder.train_seconds()
+        """Seconds of training of all adapters that the run's questions retrieve."""
+        return self.costs.seconds
 
     @property
     def trained_passages(self) -> int:
         """Only the passages that a question has retrieved have an adapter."""
-        return max(1, self.encoder.count())
+        return max(1, self.costs.passages)
 
     @property
     def needs_augmentation(self) -> bool:
         """It is what adapters are trained on."""
         return True
+
+    @property
+    def costs(self) -> AdapterCosts:
+        """What the adapters cost that the run's questions retrieve, under any setting."""
+        return self.encoder.costs(*self._wanted)
+
+    @cached_property
+    def _wanted(self) -> tuple[list[Passage], list[Question]]:
+        knowledge = self.bench.knowledge
+        return self._retrieved([*knowledge.test, *knowledge.validation], self.options())
+
+    def _retrieved(
+        self, questions: Sequence[Question], settings: Sequence[Setting]
+    ) -> tuple[list[Passage], list[Question]]:
+        """Each passage that a question retrieves under any of these settings, and that question; in corpus order."""
+        most = max(setting.passages for setting in settings)
+        found = zip(questions, self.bench.retrieve(questions, most), strict=True)
+        wanted = sorted(((hit.position, question) for question, hits in found for hit in hits), key=itemgetter(0))
+        return [self.bench.passages[position] for position, _ in wanted], [question for _, question in wanted]
 
     @cached_property
     def encoder(self) -> AdapterEncoder:

@@ -14,6 +14,7 @@ from polyprag.experts.base_model import load_base
 from polyprag.knowledge.loading import load_knowledge
 from polyprag.knowledge.prompts import with_title
 from polyprag.methods import adapter_training, adapters
+from polyprag.methods.adapter_files import AdapterCosts
 from polyprag.methods.adapter_training import AdapterTrainer
 from polyprag.methods.adapters import FACTS, WARM_UP, WEIGHTS, AdapterEncoder
 from polyprag.records import Augmentation, Knowledge, QAPair
@@ -287,14 +288,32 @@ class TestStored:
         encoder, knowledge = made
         folders = [encoder.path(passage) for passage in knowledge.passages[:2]]
         sizes = [sum(file.stat().st_size for file in folder.iterdir()) for folder in folders]
-        assert encoder.mean_bytes() == sum(sizes) / 2
+        costs = encoder.costs(knowledge.passages)
+        assert (costs.passages, costs.bytes) == (2, sum(sizes) / 2)
         seconds = [json.loads((folder / FACTS).read_text())["seconds"] for folder in folders]
-        assert encoder.train_seconds() == pytest.approx(sum(seconds))
+        assert costs.seconds == pytest.approx(sum(seconds))
         assert sorted(file.name for file in folders[0].iterdir()) == ["adapter_config.json", WEIGHTS, FACTS]
 
+    def test_adapters_of_other_passages_or_of_an_earlier_augmentation_cost_nothing(self, made, tmp_path):
+        encoder, knowledge = made
+        first, second = knowledge.passages[:2]
+        other = Augmentation(first.id, qa=(QAPair("Where was Mira Tolk born?", "in Brask"),))
+        again = encoder_in(tmp_path, encoder.config, **{first.id: other})
+        again.encode([first])
+        assert again.folder == encoder.folder
+        folders = [again.path(first), again.path(second)]
+        seconds = [json.loads((folder / FACTS).read_text())["seconds"] for folder in folders]
+        assert encoder.path(first).exists()
+        assert again.costs(knowledge.passages).passages == 2
+        assert again.costs(knowledge.passages).seconds == pytest.approx(sum(seconds))
+        alone = again.costs([second])
+        assert (alone.passages, alone.seconds) == (1, pytest.approx(seconds[1]))
+        assert alone.bytes == sum(file.stat().st_size for file in folders[1].iterdir())
+
     def test_nothing_trained_costs_nothing(self, configure, tmp_path):
-        encoder = encoder_in(tmp_path, configure())
-        assert (encoder.mean_bytes(), encoder.train_seconds()) == (0, 0)
+        config = configure()
+        costs = encoder_in(tmp_path, config).costs(load_knowledge(config.data).passages)
+        assert costs == AdapterCosts(0, 0, 0)
 
 
 class TestWarmUp:
@@ -388,10 +407,11 @@ class TestWarmUp:
         encoder, knowledge = warm
         folders = [encoder.path(passage) for passage in knowledge.passages[:2]]
         sizes = [sum(file.stat().st_size for file in folder.iterdir()) for folder in folders]
-        assert encoder.mean_bytes() == sum(sizes) / 2
+        costs = encoder.costs(knowledge.passages)
+        assert (costs.passages, costs.bytes) == (2, sum(sizes) / 2)
         own = encoder.folder / WARM_UP
         seconds = [json.loads((folder / FACTS).read_text())["seconds"] for folder in (*folders, own)]
-        assert encoder.train_seconds() == pytest.approx(sum(seconds))
+        assert costs.seconds == pytest.approx(sum(seconds))
         assert sorted(file.name for file in own.iterdir()) == ["adapter_config.json", WEIGHTS, FACTS]
 
     def test_its_seconds_are_no_part_of_the_first_adapters(self, configure, tmp_path, monkeypatch):
@@ -407,7 +427,7 @@ class TestWarmUp:
         config = configure()
         encoder, knowledge = encoder_in(tmp_path, config, OUTSIDE), load_knowledge(config.data)
         encoder.encode(knowledge.passages[:1])
-        assert encoder.train_seconds() == 100
+        assert encoder.costs(knowledge.passages).seconds == 100
 
     def test_one_that_changes_nothing_is_refused_and_not_stored(self, configure, tmp_path):
         config = configure()

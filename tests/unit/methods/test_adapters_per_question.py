@@ -67,9 +67,13 @@ def test_every_question_trains_its_passages_anew(make_bench):
     passages = {passage for passage, _ in pairs}
     assert len(trained(method.encoder)) == len(pairs) > len(passages) == len(trained(plain.encoder))
     sizes = [sum(file.stat().st_size for file in path.iterdir()) for path in trained(method.encoder)]
-    assert method.encoder.mean_bytes() == sum(sizes) / len(passages)
+    assert method.costs.bytes == sum(sizes) / len(passages)
     seconds = [json.loads((path / FACTS).read_text())["seconds"] for path in trained(method.encoder)]
     assert method.train_seconds == pytest.approx(sum(seconds))
+    changed = {id_: dataclasses.replace(own, qa=own.qa[:1]) for id_, own in bench.knowledge.augmentations.items()}
+    again = prag(Workbench(bench.config, dataclasses.replace(bench.knowledge, augmentations=changed), bench.folder))
+    assert again.encoder.folder == method.encoder.folder
+    assert (again.costs.passages, again.train_seconds) == (0, 0.0)
 
 
 @pytest.mark.parametrize("recipe", [OFFICIAL, ("prag.recipe=default", "prag.batch_size=2")], ids=["official", "tuned"])

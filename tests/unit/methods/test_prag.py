@@ -104,10 +104,10 @@ def test_both_methods_share_adapters_and_their_costs(make_bench):
     prag.prepare(bench.knowledge.test, ONE_PASSAGE)
     assert prag.encoder is combine.encoder
     assert prag.identity == combine.identity == bench.adapters.identity
-    assert prag.train_seconds == combine.train_seconds == bench.adapters.train_seconds()
+    assert prag.train_seconds == combine.train_seconds == bench.adapters.costs(bench.passages).seconds > 0
     texts = sum(len(f"{passage.title}{passage.text}".encode()) for passage in bench.passages) / len(bench.passages)
     assert combine.bytes_per_passage - prag.bytes_per_passage == pytest.approx(texts)
-    index = prag.bytes_per_passage - bench.adapters.mean_bytes()
+    index = prag.bytes_per_passage - bench.adapters.costs(bench.passages).bytes
     assert index == pytest.approx(bench.index_bytes_per_passage)
 
 

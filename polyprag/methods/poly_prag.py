@@ -84,6 +84,13 @@ class PolyPrag(Method):
         """Factor on the experts' update: 1 where they answer alone."""
         return self.bench.config.answering.combine_scale if self.shows_passages else 1.0
 
+    @property
+    def falls_back(self) -> bool:
+        """Whether standard RAG answers where the routing is not trusted; a given routing always is."""
+        answering = self.bench.config.answering
+        to_rag = answering.abstain_to is AbstainTo.STANDARD_RAG
+        return to_rag and answering.abstain_below > 0 and self.mode not in GIVEN_GOLD
+
     def options(self) -> list[Setting]:
         """Passages to choose and ways to combine their gates; for the controls, the ways alone."""
         options = self.passage_options(combine=COMBINE_CHOICES)
@@ -115,6 +122,8 @@ class PolyPrag(Method):
         """
         self.check(questions)
         _ = self.bench.generator, self.bench.gates_NGK
+        if self.falls_back:
+            _ = self.bench.retriever
         self.routing = self._routing(questions)
 
     def answer(self, questions: Sequence[Question], setting: Setting) -> list[Answered]:
@@ -122,17 +131,18 @@ class PolyPrag(Method):
         bench, clock = self.bench, Clock()
         with clock.step("retrieve" if self.mode is Mode.PASSAGE else "route"):
             routed = self.routing.route(questions, setting.passages, setting.combine)
+        trusted = [choice.margin >= bench.config.answering.abstain_below for choice in routed]
         shown = [self._shown(question, choice) for question, choice in zip(questions, routed, strict=True)]
+        doubted = [row for row, trust in enumerate(trusted) if not trust]
+        if doubted:
+            instead = self._instead([questions[row] for row in doubted], setting.passages, clock)
+            for row, positions in zip(doubted, instead, strict=True):
+                shown[row] = positions
         with clock.step("generate"):
-            trusted = [choice.margin >= bench.config.answering.abstain_below for choice in routed]
-            prompts = [
-                self._prompt(question, own if trust else self._fallback(question, setting.passages))
-                for question, own, trust in zip(questions, shown, trusted, strict=True)
-            ]
+            prompts = [self._prompt(question, own) for question, own in zip(questions, shown, strict=True)]
             texts = self._generate(prompts, routed, trusted)
         seconds = clock.shared_by(len(questions))
         searches = int(self.mode in {Mode.PASSAGE, Mode.HYBRID})
-        falls_back = bench.config.answering.abstain_to is AbstainTo.STANDARD_RAG
         return [
             Answered(
                 text,
@@ -141,7 +151,7 @@ class PolyPrag(Method):
                 len(prompt),
                 seconds,
                 Confidence(choice.entropy, choice.margin, not trust),
-                retrievals=searches + (falls_back and not trust),
+                retrievals=searches + (self.falls_back and not trust),
                 first_token_seconds=clock.until(text.first_token_at),
             )
             for text, choice, prompt, trust in zip(texts, routed, prompts, trusted, strict=True)
@@ -164,12 +174,12 @@ class PolyPrag(Method):
 
     @property
     def bytes_per_passage(self) -> float:
-        """Pool, rows and what the routing needs, over the passages; texts too where prompts show them."""
+        """Pool, rows and what routing and fall-back need, over the passages; texts too where prompts may show them."""
         bench = self.bench
         total = sum(bench.store.bytes_on_disk[part] for part in ("pool", "rows", "other"))
         total += bench.stored_router.bytes if self.mode in LEARNED else 0
-        index = 0.0 if self.mode is Mode.QUERY else bench.index_bytes_per_passage
-        texts = bench.text_bytes_per_passage if self.shows_passages else 0.0
+        index = bench.index_bytes_per_passage if self.retrieves else 0.0
+        texts = bench.text_bytes_per_passage if self.shows_passages or self.falls_back else 0.0
         return total / bench.store.manifest.passages + index + texts
 
     @property
@@ -185,8 +195,8 @@ class PolyPrag(Method):
 
     @property
     def retrieves(self) -> bool:
-        """Whether an index is needed: not where the query router chooses alone."""
-        return self.mode is not Mode.QUERY
+        """Whether an index is needed: not where the query router chooses alone and never falls back on standard RAG."""
+        return self.mode is not Mode.QUERY or self.falls_back
 
     def _routing(self, questions: Sequence[Question]) -> QuestionRouting:
         """What chooses this method's gates."""
@@ -215,17 +225,18 @@ class PolyPrag(Method):
         return gates_GK
 
     def _shown(self, question: Question, choice: Routed) -> list[int]:
-        """Positions of the passages that the prompt shows."""
+        """Positions of the passages that the prompt shows where the routing is trusted."""
         if not self.shows_passages:
             return []
         return gold_of(question, self.bench.positions) if self.mode in GIVEN_GOLD else list(choice.passages)
 
-    def _fallback(self, question: Question, passages: int) -> list[int]:
-        """Positions of the passages that the fall-back shows: as many retrieved ones, or none by the base model."""
-        if self.bench.config.answering.abstain_to is AbstainTo.BASE:
-            return []
-        (hits,) = self.bench.retrieve([question], passages)
-        return [hit.position for hit in hits]
+    def _instead(self, questions: Sequence[Question], passages: int, clock: Clock) -> list[list[int]]:
+        """Positions of the passages that prompts show where the routing is not trusted: none by the base model."""
+        if not self.falls_back:
+            return [[] for _ in questions]
+        with clock.step("retrieve"):
+            found = self.bench.retrieve(questions, passages)
+        return [[hit.position for hit in hits] for hits in found]
 
     def _prompt(self, question: Question, shown: Sequence[int]) -> list[int]:
         passages = self.bench.passages

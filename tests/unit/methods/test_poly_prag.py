@@ -280,6 +280,22 @@ class TestAbstaining:
         assert [one.generated for one in answered] == [one.generated for one in expected]
         assert [one.prompt_tokens for one in answered] == [one.prompt_tokens for one in expected]
         assert {one.retrievals for one in answered} == {own_retrievals(name) + 1}
+        assert all(one.seconds["retrieve"] > 0 for one in answered)
+
+    @pytest.mark.parametrize("name", CHOOSING)
+    def test_index_and_texts_that_standard_rag_needs_then_count(self, make_bench, name):
+        trusting = PolyPrag(name, make_bench("answering.abstain_to=standard_rag", router=True))
+        bench = make_bench("answering.abstain_to=standard_rag", "answering.abstain_below=0.2")
+        doubting, texts, index = PolyPrag(name, bench), bench.text_bytes_per_passage, bench.index_bytes_per_passage
+        added = (0 if trusting.shows_passages else texts) + (0 if trusting.retrieves else index)
+        assert doubting.bytes_per_passage - trusting.bytes_per_passage == pytest.approx(added)
+        assert doubting.retrieves
+        assert trusting.retrieves == (trusting.mode is not Mode.QUERY)
+
+    @pytest.mark.parametrize("name", CONTROLS)
+    def test_controls_need_nothing_to_fall_back_on(self, make_bench, name):
+        doubting = PolyPrag(name, make_bench("answering.abstain_to=standard_rag", "answering.abstain_below=1"))
+        assert doubting.bytes_per_passage == PolyPrag(name, make_bench()).bytes_per_passage
 
     def test_the_other_questions_of_a_batch_are_answered_as_before(self, make_bench):
         bench = make_bench()

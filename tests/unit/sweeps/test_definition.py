@@ -123,7 +123,8 @@ def test_a_file_that_is_not_there(tmp_path):
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_files_are_sweeps_whose_every_run_is_possible(path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    sweep = build_sweep(read_definition(path), ())
+    named_by_call = ("data.name=popqa", "data.path=popQA.tsv") if path.stem.startswith("reproduce") else ()
+    sweep = build_sweep(read_definition(path), named_by_call)
     assert len(sweep.runs) >= 2
     assert {run.config.run.seed for run in sweep.runs} == {0, 1}
 

@@ -99,9 +99,9 @@ def train_translator(config: Config, folder: Path, call: Call) -> None:
     }
     learned_from = {passage.content_hash for passage in outside.passages}
     write_translator(home, module.translator, replace(facts, training=training), learned_from)
-    print(f"the translator is {home}; it explains {share:.1%} of what tells the outside adapters apart")
-    if share < 0:
-        print("that is worse than one adapter for all passages: lower translator.learning_rate or translator.init")
+    worse = ": less than one adapter for all would; lower translator.learning_rate or translator.init"
+    found = f"it explains {share:.1%} of what tells the outside adapters apart{worse if share < 0 else ''}"
+    print(f"the translator is {home}; {found}")
 
 
 def _encoder_of_outside(config: Config, folder: Path) -> tuple[AdapterEncoder, Outside]:

@@ -26,7 +26,7 @@ RESULT_KEYS = {
     *("n", "f1", "em", "contains", "f1_ci95", "by_type"),
     *("seconds_per_question", "prompt_tokens", "bytes_per_passage", "train_seconds"),
 }
-OTHER_KEYS = {"prag_f1", "macro_f1", "new_tokens", "generated_tokens", "retrievals", "choice"}
+OTHER_KEYS = {"prag_f1", "macro_f1", "new_tokens", "generated_tokens", "retrievals", "choice", "key", "grounds"}
 COST_KEYS = {"seconds_to_first_token", "tokens_in", "tokens_out", "offline_seconds_per_passage"}
 COST_KEYS |= {"peak_memory_bytes"} if sys.platform == "linux" else set()
 PATIENCE = 240

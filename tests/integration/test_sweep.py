@@ -72,7 +72,7 @@ def test_a_stopped_sweep_goes_on_without_repeating_a_run(sweep_call, in_process,
         rows = list(csv.DictReader(handle))
     assert [(row["experts.count"], row["method"]) for row in rows] == [(k, m) for k in ("2", "4") for m in METHODS]
     runs = [path.name for path in (folder / "runs").iterdir()]
-    names = {"f1_experts.count", "f1_passages_per_expert"}
+    names = {"f1_experts.count", "f1_bytes_experts.count", "f1_passages_per_expert"}
     names |= {f"{kind}_{run}" for run in runs for kind in ("routing", "use", "similarity")}
     assert {path.stem for path in (results / "figures").glob("*.png")} == names
     assert {path.stem for path in (results / "figures").glob("*.svg")} == names

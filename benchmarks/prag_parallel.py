@@ -2,8 +2,8 @@
 
 Run as: python benchmarks/prag_parallel.py [--config FILE] [key=value …]
 
-The first 16 passages of the configuration's corpus (without arguments, that of configs/world.yaml) get their adapters
-anew in each of four alternating rounds, one at a time and `prag.parallel` together, by the official recipe and by the
+The first 8 passages of the configuration's corpus (without arguments, that of configs/world.yaml) get their adapters
+anew in each of three alternating rounds, one at a time and `prag.parallel` together, by the official recipe and by the
 configuration's. Medians without the first round are compared. The last number says how far apart the two ways leave an
 adapter's weight update, as a share of it, in the Frobenius norm; rounding is all that differs, which in bfloat16 is
 much. Loading the base model is not timed; checking and storing adapters is.
@@ -35,8 +35,8 @@ from polyprag.methods.adapters import WEIGHTS, AdapterEncoder
 from polyprag.records import Knowledge, Passage
 from polyprag.training.trainer import prepare_process
 
-ROUNDS = 4
-PASSAGES = 16
+ROUNDS = 3
+PASSAGES = 8
 
 Adapter = dict[str, Tensor]
 

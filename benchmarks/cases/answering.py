@@ -18,7 +18,7 @@ from benchmarks.measuring import Bar, Case, Measured, alternate, ratio
 if TYPE_CHECKING:
     from polyprag.methods.workbench import Workbench
 
-ROUNDS, ROUTING_ROUNDS = 9, 40
+ROUNDS, ROUTING_ROUNDS = 15, 40
 MERGED = 3
 """Passages of a question: adapters that PRAG merges, texts that RAG shows, rows that the router combines."""
 
@@ -62,7 +62,7 @@ def against_rag() -> Measured:
 def against_prag() -> Measured:
     """One question against its adapters, loaded and merged."""
     with _bench() as bench, _prag(bench) as (answer, _, watch):
-        seconds = alternate({"poly": _routed(bench, 1), "prag": answer}, 3 * ROUNDS, clock=watch.now)
+        seconds = alternate({"poly": _routed(bench, 1), "prag": answer}, 2 * ROUNDS, clock=watch.now)
     return _measured(seconds, "poly", "prag")
 
 

@@ -76,7 +76,7 @@ SETS = (
         SYSTEMS + GOLD,
     ),
     Set("2wiki", "configs/benchmark_small.yaml", "2wikimultihopqa_300.jsonl", ("data.name=2wikimultihopqa",)),
-    Set("popqa", "configs/benchmark_small.yaml", "popqa_300.jsonl", ("data.name=popqa",)),
+    Set("popqa", "configs/benchmark_small.yaml", "popqa_300.jsonl", ("data.name=popqa", "data.per_type=150")),
 )
 """What is compared, small enough for an afternoon on two CPU cores."""
 

@@ -1,5 +1,6 @@
 """`make compare`: which steps there are, and that they are taken, timed and stopped in order."""
 
+import dataclasses
 import json
 
 import pytest
@@ -9,6 +10,8 @@ from polyprag.config import BENCHMARKS, MethodName
 from polyprag.config.checks import validate
 from polyprag.config.loading import load_config
 from polyprag.errors import ConfigError
+from polyprag.knowledge.loading import load_knowledge
+from polyprag.training.outside import outside_data, outside_knowledge
 
 
 @pytest.fixture
@@ -45,6 +48,17 @@ def test_every_sets_configuration_is_valid(one):
     assert (compare.GOLD in one.methods) == (config.data.name not in BENCHMARKS), "their gold may be cut or unknown"
     assert config.warm_up.prag, "PRAG starts warmed up"
     assert config.routing.top_k * 4 == config.experts.count, "a quarter of the experts is active"
+
+
+SHARED = compare.ROOT.parent / "shared" / "data"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not there")
+@pytest.mark.parametrize("one", compare.SETS[2:], ids=lambda one: one.name)
+def test_benchmarks_leave_questions_to_learn_form_from(one):
+    config = load_config(compare.ROOT / one.config, [*one.overrides, f"data.path={SHARED / one.file}"])
+    outside = dataclasses.replace(config, data=outside_data(config, 200))
+    assert len(outside_knowledge(outside, load_knowledge(config.data)).pairs) > 100
 
 
 def test_steps_are_taken_in_order_and_timed(programs, capsys):

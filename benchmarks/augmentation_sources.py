@@ -57,6 +57,7 @@ def run_source(source: str, folder: Path, overrides: Sequence[str]) -> dict[str,
 
 
 def main(argv: Sequence[str]) -> None:
+    """Take the command line apart and do what it asks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
     parser.add_argument("--passages", type=int, default=20)

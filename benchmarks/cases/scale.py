@@ -69,6 +69,7 @@ def step() -> Measured:
         optimizers[rows] = router, PoolOptimizer(loop.module.experts, router.parameters(), config.training)
 
     def steps(rows: int) -> None:
+        """Take the timed steps with so many rows."""
         loop.module.router, loop.optimizer = optimizers[rows]
         for batch in batches:
             batch.tasks_B.mul_(rows // FEW)  # rows all over the table

@@ -189,6 +189,7 @@ def code_distances(query_D: Tensor, codes_WN: Codes) -> npt.NDArray[np.uint16]:
     distances_N = np.zeros(passages, np.uint16)
 
     def scan(start: int) -> None:
+        """Look through one block of keys."""
         block = slice(start, start + _SCANNED_AT_ONCE)
         near_M, weighty_M = distances_N[block], np.zeros_like(distances_N[block])
         for codes_N, sign, large in zip(codes_WN, signs_W, large_W, strict=True):

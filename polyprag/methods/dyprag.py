@@ -12,13 +12,13 @@ from polyprag.config import MethodName
 from polyprag.errors import ConfigError, StoreError
 from polyprag.knowledge.prompts import with_title
 from polyprag.methods.dyprag_adapters import TranslatedAdapters
-from polyprag.methods.method import Method
+from polyprag.methods.method import AdapterMethod
 from polyprag.methods.workbench import Answered, Clock, Setting, Workbench
 from polyprag.records import Question
 from polyprag.retrieval.retriever import Hit
 
 
-class DyPrag(Method):
+class DyPrag(AdapterMethod):
     """`dyprag` answers from translated adapters alone; `dyprag_combine` has the passages in the prompt as well.
 
     The translator is trained by `python train.py translator` on PRAG's adapters of passages outside the corpus. Reading
@@ -28,20 +28,6 @@ class DyPrag(Method):
     def __init__(self, name: MethodName, bench: Workbench) -> None:
         super().__init__(name, bench)
         self.checked: set[int] = set()
-
-    @property
-    def shows_passages(self) -> bool:
-        """Whether prompts show the passages."""
-        return self.name is MethodName.DYPRAG_COMBINE
-
-    @property
-    def strength(self) -> float:
-        """Factor on the merged adapters: 1 where they answer alone."""
-        return self.bench.config.answering.combine_scale if self.shows_passages else 1.0
-
-    def options(self) -> list[Setting]:
-        """How many passages are retrieved and translated."""
-        return self.passage_options()
 
     def check(self, questions: Sequence[Question]) -> None:
         """Open the translator.

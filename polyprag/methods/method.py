@@ -96,6 +96,24 @@ class Method(ABC):
         ]
 
 
+class AdapterMethod(Method):
+    """Answers from the merged adapters of retrieved passages; by a name that ends in `_combine`, with these shown."""
+
+    @property
+    def shows_passages(self) -> bool:
+        """Whether prompts show the passages."""
+        return self.name.endswith("_combine")
+
+    @property
+    def strength(self) -> float:
+        """Factor on the merged adapters: 1 where they answer alone."""
+        return self.bench.config.answering.combine_scale if self.shows_passages else 1.0
+
+    def options(self) -> list[Setting]:
+        """How many passages are retrieved, and their adapters merged."""
+        return self.passage_options()
+
+
 class InContextMethod(Method):
     """Methods that know what stands in the prompt: of the base model alone, or, by names in `_format`, in good form.
 

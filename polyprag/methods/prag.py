@@ -7,31 +7,16 @@ from functools import cached_property
 from operator import itemgetter
 
 from polyprag.answering.generation import Generator
-from polyprag.config import MethodName
 from polyprag.knowledge.prompts import with_title
 from polyprag.methods.adapter_files import AdapterCosts
 from polyprag.methods.adapters import AdapterEncoder
-from polyprag.methods.method import Method
+from polyprag.methods.method import AdapterMethod
 from polyprag.methods.workbench import Answered, Clock, Setting
 from polyprag.records import Passage, Question
 
 
-class Prag(Method):
+class Prag(AdapterMethod):
     """`prag` answers from merged adapters alone; `prag_combine` has the passages in the prompt as well."""
-
-    @property
-    def shows_passages(self) -> bool:
-        """Whether prompts show the passages."""
-        return self.name is MethodName.PRAG_COMBINE
-
-    @property
-    def strength(self) -> float:
-        """Factor on the merged adapters: 1 where they answer alone."""
-        return self.bench.config.answering.combine_scale if self.shows_passages else 1.0
-
-    def options(self) -> list[Setting]:
-        """How many passages are retrieved and merged."""
-        return self.passage_options()
 
     def check(self, questions: Sequence[Question]) -> None:
         """Read the outside pairs of a warm-up, and what was written for single questions.

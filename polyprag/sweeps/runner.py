@@ -15,13 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from rich.console import Console
 
 from polyprag.errors import Interrupted, PolyPragError, SweepError
 from polyprag.evaluation.report import is_control
 from polyprag.files import current_folder
+from polyprag.signals import hearing
 from polyprag.sweeps.grid import Run, Sweep, needs_translator
 from polyprag.sweeps.outcomes import (
     Outcome,
@@ -96,13 +96,8 @@ class Child:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Note SIGINT and SIGTERM, and hand them on, inside the block."""
-        signals = (signal.SIGINT, signal.SIGTERM)
-        before: dict[int, Any] = {signum: signal.signal(signum, self._on_signal) for signum in signals}
-        try:
+        with hearing((signal.SIGINT, signal.SIGTERM), self._on_signal):
             yield
-        finally:
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum

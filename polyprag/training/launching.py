@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from polyprag.config import Config
 from polyprag.errors import ConfigError
+from polyprag.signals import hearing
 from polyprag.training.place import EXIT_LOST, place, world_of
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -130,12 +130,8 @@ class Children:
     @contextmanager
     def hearing_signals(self) -> Iterator[None]:
         """Hand on, inside the block, the signals that ask training to stop."""
-        before: dict[int, Any] = {signum: signal.signal(signum, self._on_signal) for signum in STOPPING}
-        try:
+        with hearing(STOPPING, self._on_signal):
             yield
-        finally:
-            for signum, handler in before.items():
-                signal.signal(signum, handler)
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         self.signum = signum

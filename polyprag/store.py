@@ -169,7 +169,7 @@ def write_store(
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
-    n_passages, n_groups, n_experts = rows_NGK.shape
+    n_passages, n_groups, _ = rows_NGK.shape
     assert len(passages) == len(retriever) == n_passages > 0, "rows, passages and index belong together"
     assert len(group_names) == n_groups, "every routed group has a name"
     tensors = {POOL: dict(pool), ROWS: {_ROWS_KEY: rows_NGK}}
@@ -180,25 +180,37 @@ def write_store(
         (new / LOOKUP).mkdir()
         corpus = write_passages(new / PASSAGES, new / LOOKUP, passages)
         retriever.save(new / INDEX)
-        body = {
-            "format": FORMAT,
-            "schema": SCHEMA,
-            "base": {"name": base_name, "fingerprint": base_fingerprint},
-            "passages": n_passages,
-            "corpus": asdict(corpus),
-            "group_names": list(group_names),
-            "experts": n_experts,
-            "tensors": {
-                file: {name: list(tensor.shape) for name, tensor in content.items()}
-                for file, content in tensors.items()
-            },
-            "training": dict(training),
-            "files": {
-                name: {"bytes": (new / name).stat().st_size, "sha256": sha256_of(new / name)}
-                for name in sorted(_names_in(new))
-            },
-        }
+        base = {"name": base_name, "fingerprint": base_fingerprint}
+        body = _manifest_body(new, base, asdict(corpus), group_names, tensors, training)
         write_json(new / MANIFEST, {**body, "sha256": _digest(body)})
+
+
+def _manifest_body(
+    new: Path,
+    base: Mapping[str, str],
+    corpus: Mapping[str, Any],
+    group_names: Sequence[str],
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    training: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What the manifest says of a folder in which every other file is written, but for its own checksum."""
+    passages, _, experts = tensors[ROWS][_ROWS_KEY].shape
+    shapes = {file: {name: list(tensor.shape) for name, tensor in content.items()} for file, content in tensors.items()}
+    files = {
+        name: {"bytes": (new / name).stat().st_size, "sha256": sha256_of(new / name)} for name in sorted(_names_in(new))
+    }
+    return {
+        "format": FORMAT,
+        "schema": SCHEMA,
+        "base": dict(base),
+        "passages": passages,
+        "corpus": dict(corpus),
+        "group_names": list(group_names),
+        "experts": experts,
+        "tensors": shapes,
+        "training": dict(training),
+        "files": files,
+    }
 
 
 def open_store(folder: Path | str, base_fingerprint: str | None = None, base_name: str = "") -> Store:

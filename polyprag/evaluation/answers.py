@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from polyprag.config import MethodName
 from polyprag.errors import DataError
-from polyprag.methods.workbench import STEPS, Confidence
-from polyprag.metrics import Scores
+from polyprag.methods.workbench import STEPS, Answered, Confidence
+from polyprag.metrics import Scores, score
+from polyprag.records import Question
 
 _SCORE_KEYS = ("f1", "em", "contains", "prag_f1")
 
@@ -67,6 +69,41 @@ class Answer:
     def total_seconds(self) -> float:
         """Sum over the steps."""
         return sum(self.seconds.values())
+
+
+def scored_answer(name: MethodName, question: Question, answered: Answered, peak_memory_bytes: int | None) -> Answer:
+    """A method's answer to a question, scored against all gold answers.
+
+    Args:
+        name: of the method.
+        question: with its gold answers.
+        answered: what the method gave.
+        peak_memory_bytes: the most memory in use while its batch was answered; None where that is not known.
+    """
+    own_first = None
+    if answered.retrieved and question.passage_ids:
+        own_first = answered.retrieved[0] in question.passage_ids
+    return Answer(
+        method=name.value,
+        question_id=question.id,
+        question=question.text,
+        type=question.type,
+        gold=question.answers,
+        prediction=answered.generated.text,
+        raw_prediction=answered.generated.raw,
+        scores=score(answered.generated.text, question.answers),
+        retrieved=answered.retrieved,
+        top_experts=answered.top_experts,
+        prompt_tokens=answered.prompt_tokens,
+        new_tokens=answered.generated.new_tokens,
+        seconds=answered.seconds,
+        own_first=own_first,
+        confidence=answered.confidence,
+        retrievals=answered.retrievals,
+        generated_tokens=answered.generated_tokens,
+        first_token_seconds=answered.first_token_seconds,
+        peak_memory_bytes=peak_memory_bytes,
+    )
 
 
 def answer_to_json(answer: Answer) -> str:

@@ -14,7 +14,7 @@ from polyprag.config import MethodName
 from polyprag.config.sharding import WHOLE, Shard
 from polyprag.errors import DataError
 from polyprag.evaluation.about import about_data, about_run
-from polyprag.evaluation.answers import Answer, answer_from_json, answer_to_json
+from polyprag.evaluation.answers import Answer, answer_from_json, answer_to_json, scored_answer
 from polyprag.evaluation.cost import offline_seconds
 from polyprag.evaluation.data import MEASURED, data_sha, measure_data
 from polyprag.evaluation.grounds import answers_key, grounds
@@ -30,8 +30,7 @@ from polyprag.knowledge.selection import stratified_sample
 from polyprag.methods.catalogue import build_method
 from polyprag.methods.method import Method
 from polyprag.methods.poly_prag import needs_router
-from polyprag.methods.workbench import Answered, Setting, Workbench
-from polyprag.metrics import score
+from polyprag.methods.workbench import Setting, Workbench
 from polyprag.records import Question
 from polyprag.router_store import router_digest
 
@@ -202,7 +201,7 @@ class Harness:
     def _scored(self, method: Method, questions: Sequence[Question], setting: Setting) -> list[Answer]:
         with peak_memory(self.bench.base.device) as peak:
             answered = method.answer(questions, setting)
-        return [_scored(method.name, q, a, peak.bytes) for q, a in zip(questions, answered, strict=True)]
+        return [scored_answer(method.name, q, a, peak.bytes) for q, a in zip(questions, answered, strict=True)]
 
     def _key(self, method: Method, setting: Setting) -> str:
         return answers_key(self.config, method, self.data_sha, repr(setting))
@@ -284,29 +283,3 @@ class Harness:
         if known.get("sha256") == self.data_sha:
             found |= {key: known[key] for key in MEASURED if key in known}
         return found
-
-
-def _scored(name: MethodName, question: Question, answered: Answered, peak_memory_bytes: int | None) -> Answer:
-    return Answer(
-        method=name.value,
-        question_id=question.id,
-        question=question.text,
-        type=question.type,
-        gold=question.answers,
-        prediction=answered.generated.text,
-        raw_prediction=answered.generated.raw,
-        scores=score(answered.generated.text, question.answers),
-        retrieved=answered.retrieved,
-        top_experts=answered.top_experts,
-        prompt_tokens=answered.prompt_tokens,
-        new_tokens=answered.generated.new_tokens,
-        seconds=answered.seconds,
-        own_first=answered.retrieved[0] in question.passage_ids
-        if answered.retrieved and question.passage_ids
-        else None,
-        confidence=answered.confidence,
-        retrievals=answered.retrievals,
-        generated_tokens=answered.generated_tokens,
-        first_token_seconds=answered.first_token_seconds,
-        peak_memory_bytes=peak_memory_bytes,
-    )

@@ -46,6 +46,7 @@ def summarise(
         raise ValueError("there is nothing to summarise without answers")
     by_question(answers)
     overall = _means(answers, resamples, seed)
+    prompt_tokens = _mean(answer.prompt_tokens for answer in answers)
     result = MethodResult(
         n=overall["n"],
         f1=overall["f1"],
@@ -54,20 +55,17 @@ def summarise(
         prag_f1=_mean(answer.scores.prag_f1 for answer in answers),
         f1_ci95=overall["f1_ci95"],
         seconds_per_question=_seconds(answers),
-        prompt_tokens=_mean(answer.prompt_tokens for answer in answers),
+        prompt_tokens=prompt_tokens,
         new_tokens=_mean(answer.new_tokens for answer in answers),
         bytes_per_passage=bytes_per_passage,
         train_seconds=train_seconds,
         choice=dict(choice),
-        tokens_in=_mean(answer.prompt_tokens for answer in answers),
+        tokens_in=prompt_tokens,
     )
     if offline_seconds is not None:
         result["offline_seconds_per_passage"] = offline_seconds
     if "own_first" in overall:
         result["own_first"] = overall["own_first"]
-    routed = [answer.confidence for answer in answers if answer.confidence is not None]
-    if routed:
-        result["abstained"] = _mean(confidence.abstained for confidence in routed)
     _add_counts(result, answers)
     groups = _by_type(answers)
     if groups:
@@ -78,6 +76,9 @@ def summarise(
 
 def _add_counts(result: MethodResult, answers: Sequence[Answer]) -> None:
     """Add what not all answers need to tell."""
+    routed = [answer.confidence for answer in answers if answer.confidence is not None]
+    if routed:
+        result["abstained"] = _mean(confidence.abstained for confidence in routed)
     counted = [answer.generated_tokens for answer in answers if answer.generated_tokens is not None]
     if counted:
         result["generated_tokens"] = result["tokens_out"] = _mean(counted)

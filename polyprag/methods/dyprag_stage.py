@@ -88,10 +88,8 @@ def train_translator(config: Config, folder: Path, call: Call) -> None:
     loader = _loader(config, lessons)
     _trainer(config, home, len(loader), checkpoints).fit(module, loader, ckpt_path=resumed)
     share = explained(module.translator.to(base.device), lessons, base.device)
-    adapter_seconds = encoder.costs(outside.passages).seconds
     training = {
-        "seconds": adapter_seconds + measuring_seconds + checkpoints.train_seconds,
-        "adapter_seconds": adapter_seconds,
+        **_costs(encoder, outside, measuring_seconds + checkpoints.train_seconds),
         "passages": len(lessons),
         "left_out": outside.left_out,
         "steps": len(loader),
@@ -102,6 +100,12 @@ def train_translator(config: Config, folder: Path, call: Call) -> None:
     worse = ": less than one adapter for all would; lower translator.learning_rate or translator.init"
     found = f"it explains {share:.1%} of what tells the outside adapters apart{worse if share < 0 else ''}"
     print(f"the translator is {home}; {found}")
+
+
+def _costs(encoder: AdapterEncoder, outside: Outside, own_seconds: float) -> dict[str, float]:
+    """Seconds of the whole training, and of the outside adapters in it."""
+    adapter_seconds = encoder.costs(outside.passages).seconds
+    return {"seconds": adapter_seconds + own_seconds, "adapter_seconds": adapter_seconds}
 
 
 def _encoder_of_outside(config: Config, folder: Path) -> tuple[AdapterEncoder, Outside]:

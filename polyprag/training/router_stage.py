@@ -87,21 +87,7 @@ def train_router(
         return
     checkpoints = Checkpointing(checkpoint_folder, config.training.checkpoint_minutes)
     _trainer(config, folder, checkpoints).fit(module, loader, ckpt_path=resumed)
-    router.load_state_dict(module.best["state"])
-    training = {
-        "seconds": measuring_seconds + checkpoints.train_seconds,
-        **{name: value for name, value in module.best.items() if name != "state"},
-        "held_back": len(module.held_back),
-    }
-    write_router(
-        folder,
-        router,
-        RouterFacts.of(config, store, _settings(config), training),
-        coded=has_codes(config.router, len(store.passages)),
-    )
-    found = f"{module.best['first_choice']:.1%} find a passage of theirs first (step {module.best['step']})"
-    outcome = f"; of {len(module.held_back)} held-back questions {found}" if module.held_back else ""
-    print(f"the query router is {folder}{outcome}")
+    _keep(folder, config, store, module, measuring_seconds + checkpoints.train_seconds)
 
 
 def check_router(config: Config, base: BaseModel, knowledge: Knowledge) -> None:
@@ -184,6 +170,27 @@ def _trainer(config: Config, folder: Path, checkpoints: Checkpointing) -> pl.Tra
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+def _keep(folder: Path, config: Config, store: Store, module: RouterModule, seconds: float) -> None:
+    """Write the router as it was at its best, and say how good that is.
+
+    Args:
+        folder: where it goes.
+        config: what it was trained with.
+        store: what it routes to.
+        module: after training.
+        seconds: that training took.
+    """
+    best, held_back = module.best, len(module.held_back)
+    module.router.load_state_dict(best["state"])
+    known = {name: value for name, value in best.items() if name != "state"}
+    training = {"seconds": seconds, **known, "held_back": held_back}
+    facts = RouterFacts.of(config, store, _settings(config), training)
+    write_router(folder, module.router, facts, coded=has_codes(config.router, len(store.passages)))
+    found = f"{best['first_choice']:.1%} find a passage of theirs first (step {best['step']})"
+    outcome = f"; of {held_back} held-back questions {found}" if held_back else ""
+    print(f"the query router is {folder}{outcome}")
 
 
 def _sizes(module: RouterModule, loader: DataLoader[Any]) -> list[str]:

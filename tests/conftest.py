@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when the library is first imported: tests never ask the hub
 
@@ -15,6 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from polyprag.config import BaseConfig, Dtype, Quantisation
 from polyprag.experts.base_model import BaseModel, load_base
 from polyprag.records import Augmentation, Knowledge, Passage, QAPair, Question
+from polyprag.training.checkpoint import Checkpointing
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 SENTENCES = [
@@ -131,3 +135,21 @@ def tiny_knowledge() -> Knowledge:
         augmentations[passage.id] = Augmentation(passage.id, (rewrite,), pairs)
         validation.append(Question(f"v-{name}", f"In which year did {name} begin?", (year,), "", (passage.id,)))
     return Knowledge(tuple(passages), augmentations, (), tuple(validation))
+
+
+@pytest.fixture
+def stop_after(monkeypatch) -> Callable[[int], None]:
+    """Makes the next training meet SIGTERM after as many batches, or go on to its end if there are fewer."""
+    original = Checkpointing.on_train_batch_end
+
+    def arrange(batches: int) -> None:
+        left = iter(range(batches - 1, -1, -1))
+
+        def counting(self: Checkpointing, *arguments: Any) -> None:
+            if next(left, -1) == 0:
+                self.signum = signal.SIGTERM
+            original(self, *arguments)
+
+        monkeypatch.setattr(Checkpointing, "on_train_batch_end", counting)
+
+    return arrange

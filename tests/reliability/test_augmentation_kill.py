@@ -7,14 +7,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from compatible_server import passage_text
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVER = ROOT / "tests" / "compatible_server.py"
 PASSAGES, CONCURRENCY = 200, 8
 PROGRAM = """
 import sys
@@ -34,17 +33,6 @@ pace.FIRST_WAIT = 0.05
 sys.exit(guarded(main))
 """
 """What `train.py augment` does, with less to import and shorter waits between tries."""
-
-
-@pytest.fixture
-def server(tmp_path) -> Iterator[str]:
-    """The URL of a server in a process of its own, which outlives its clients; its log is `log.jsonl`."""
-    command = [sys.executable, str(SERVER), str(tmp_path / "log.jsonl"), "5"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        port = process.stdout.readline().strip()
-        yield f"http://127.0.0.1:{port}/v1"
-        process.kill()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,6 @@ from polyprag.methods.workbench import STEPS
 from polyprag.metrics import Scores
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVER = ROOT / "tests" / "compatible_server.py"
 ANSWERS, CONCURRENCY = 90, 4
 
 
@@ -36,17 +34,6 @@ def verdicts(url: str, cache: Path) -> list[bool | None]:
     ]
     settings = {"judge_url": url, "judge_cache": str(cache), "judge_concurrency": CONCURRENCY, "judge_timeout": 10.0}
     return Judge(EvaluationConfig(judge="m", **settings), Console(file=io.StringIO())).verdicts(answers)
-
-
-@pytest.fixture
-def server(tmp_path) -> Iterator[str]:
-    """The URL of a server in a process of its own, which outlives its clients; its log is `log.jsonl`."""
-    command = [sys.executable, str(SERVER), str(tmp_path / "log.jsonl"), "5"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        port = process.stdout.readline().strip()
-        yield f"http://127.0.0.1:{port}/v1"
-        process.kill()
 
 
 def lines_of(path: Path) -> list[dict]:

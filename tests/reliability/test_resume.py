@@ -74,24 +74,6 @@ def train(arguments, capsys) -> Train:
     return run
 
 
-@pytest.fixture
-def stop_after(monkeypatch) -> Callable[[int], None]:
-    """Makes the next training meet SIGTERM after as many batches, or go on to its end if there are fewer."""
-    original = Checkpointing.on_train_batch_end
-
-    def arrange(batches: int) -> None:
-        left = iter(range(batches - 1, -1, -1))
-
-        def counting(self: Checkpointing, *arguments: Any) -> None:
-            if next(left, -1) == 0:
-                self.signum = signal.SIGTERM
-            original(self, *arguments)
-
-        monkeypatch.setattr(Checkpointing, "on_train_batch_end", counting)
-
-    return arrange
-
-
 def checkpoint(folder: Path) -> dict[str, Any]:
     return AtomicCheckpointIO().load_checkpoint(folder / "checkpoints" / LAST)
 

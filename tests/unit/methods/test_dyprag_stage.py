@@ -1,7 +1,5 @@
-import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,7 +14,6 @@ from polyprag.methods import dyprag_stage
 from polyprag.methods.adapters import WARM_UP, AdapterEncoder
 from polyprag.methods.dyprag_adapters import TranslatedAdapters
 from polyprag.methods.dyprag_stage import train_translator
-from polyprag.training.checkpoint import Checkpointing
 from polyprag.training.translator_data import translator_passages
 from polyprag.training.translator_module import TranslatorModule
 from polyprag.translator_store import FILE, FOLDER, StoredTranslator, open_translator
@@ -37,24 +34,6 @@ def begin(configure, outside_file, tmp_path) -> Callable[..., tuple[Config, Path
         configure(f"data.outside={outside_file}", *SHORT, *overrides),
         tmp_path / name,
     )
-
-
-@pytest.fixture
-def stop_after(monkeypatch) -> Callable[[int], None]:
-    """Makes the next training meet SIGTERM after as many batches."""
-    original = Checkpointing.on_train_batch_end
-
-    def arrange(batches: int) -> None:
-        left = iter(range(batches - 1, -1, -1))
-
-        def counting(self: Checkpointing, *arguments: Any) -> None:
-            if next(left, -1) == 0:
-                self.signum = signal.SIGTERM
-            original(self, *arguments)
-
-        monkeypatch.setattr(Checkpointing, "on_train_batch_end", counting)
-
-    return arrange
 
 
 def opened(config: Config, run: Path) -> StoredTranslator:

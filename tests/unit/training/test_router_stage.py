@@ -1,6 +1,5 @@
 """Shapes: B queries, G routed groups, K experts, N passages."""
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from polyprag.router_store import FILE, StoredRouter, open_router
 from polyprag.store import open_store
 from polyprag.training import router_stage
 from polyprag.training.batches import collate
-from polyprag.training.checkpoint import Checkpointing
 from polyprag.training.module import label_loss
 from polyprag.training.router_data import Query, build_queries, texts_of
 from polyprag.training.router_module import RouterModule
@@ -46,24 +44,6 @@ def begin(configure, train_at_random, tmp_path) -> Callable[..., tuple[Config, P
         return config, run
 
     return started
-
-
-@pytest.fixture
-def stop_after(monkeypatch) -> Callable[[int], None]:
-    """Makes the next training meet SIGTERM after as many batches, or go on to its end if there are fewer."""
-    original = Checkpointing.on_train_batch_end
-
-    def arrange(batches: int) -> None:
-        left = iter(range(batches - 1, -1, -1))
-
-        def counting(self: Checkpointing, *arguments: Any) -> None:
-            if next(left, -1) == 0:
-                self.signum = signal.SIGTERM
-            original(self, *arguments)
-
-        monkeypatch.setattr(Checkpointing, "on_train_batch_end", counting)
-
-    return arrange
 
 
 class Parts:

@@ -31,6 +31,15 @@ MEASURES = (
     "train_seconds",
     "bytes_per_passage",
 )
+COSTS = (
+    "tokens_in",
+    "tokens_out",
+    "retrievals",
+    "seconds_to_first_token",
+    "offline_seconds_per_passage",
+    "peak_memory_bytes",
+)
+"""What the CSV file tells of a method where it is known."""
 NOTE = "Mean F1 over seeds and its 95 % interval, by a bootstrap over questions and seeds."
 
 
@@ -111,7 +120,7 @@ def sweep_csv(sweep: Sweep, outcomes: Mapping[Run, Outcome]) -> str:
     others = [key for key in config_values(sweep.base) if key not in swept]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", "method", *swept, *MEASURES, "passages", *others])
+    writer.writerow(["run", "method", *swept, *MEASURES, *COSTS, "passages", *others])
     for run in sweep.runs:
         if run in outcomes:
             writer.writerows(_csv_rows(outcomes[run], swept, others))
@@ -125,6 +134,7 @@ def _csv_rows(outcome: Outcome, swept: Sequence[str], others: Sequence[str]) -> 
             *(outcome.folder.name, method, *(_text(values[key]) for key in swept)),
             *(result["n"], result["f1"], *result["f1_ci95"], result["em"], result["contains"]),
             *(result["seconds_per_question"]["total"], result["train_seconds"], result["bytes_per_passage"]),
+            *(result.get(cost, "") for cost in COSTS),
             *(outcome.passages, *(_text(values[key]) for key in others)),
         ]
         for method, result in outcome.methods.items()

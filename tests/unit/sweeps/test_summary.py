@@ -66,6 +66,8 @@ def result_of(f1_N: np.ndarray) -> MethodResult:
         bytes_per_passage=1000.0,
         train_seconds=12.5,
         choice={},
+        tokens_in=41.5,
+        retrievals=0.0,
     )
 
 
@@ -152,6 +154,7 @@ def test_csv_has_all_keys_of_every_run_and_method(invented):
             assert float(row[name]) == result[name]
         assert [float(row["f1_low"]), float(row["f1_high"])] == result["f1_ci95"]
         assert float(row["seconds_per_question"]) == result["seconds_per_question"]["total"]
+        assert [row[name] for name in ("tokens_in", "retrievals", "tokens_out")] == ["41.5", "0.0", ""]
 
 
 class TestFigures:

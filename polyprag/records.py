@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,11 @@ class Knowledge:
     test: tuple[Question, ...] = ()
     validation: tuple[Question, ...] = ()
     counts: LoadCounts = field(default_factory=LoadCounts, compare=False)
+
+    @cached_property
+    def augmentation_digest(self) -> str:
+        """sha256 (hex) of all rewrites and pairs."""
+        return hashlib.sha256(repr(sorted(self.augmentations.items())).encode()).hexdigest()
 
     @property
     def fingerprint(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 
 from polyprag.errors import ConfigError
@@ -34,8 +33,7 @@ class DaRag(PromptMethod):
     @property
     def identity(self) -> str:
         """What the passages are augmented with."""
-        augmented = hashlib.sha256(repr(sorted(self.bench.knowledge.augmentations.items())).encode()).hexdigest()
-        return augmented + super().identity
+        return self.bench.knowledge.augmentation_digest + super().identity
 
     @property
     def needs_augmentation(self) -> bool:

@@ -97,8 +97,8 @@ class DyPrag(AdapterMethod):
 
     @property
     def identity(self) -> str:
-        """The translator, how its adapters are merged, and their strength."""
-        merged = f"{self.bench.stored_translator.digest} {self.bench.config.translator.composition}"
+        """The translator, how its adapters are merged, what the index holds beside the texts, and their strength."""
+        merged = f"{self.bench.stored_translator.digest} {self.bench.config.translator.composition}{self.expanded_by}"
         return merged if self.strength == 1 else f"{merged} strength {self.strength}"
 
     @property

@@ -67,6 +67,13 @@ class Method(ABC):
         return len(self.bench.passages)
 
     @property
+    def expanded_by(self) -> str:
+        """A hash of the rewrites and pairs by which passages are found; empty where they are found by their texts."""
+        if not (self.retrieves and self.bench.config.answering.expand_index):
+            return ""
+        return self.bench.knowledge.augmentation_digest
+
+    @property
     def needs_augmentation(self) -> bool:
         """Whether the passages' rewrites and pairs are needed before the first question."""
         return self.retrieves and self.bench.config.answering.expand_index
@@ -150,8 +157,8 @@ class InContextMethod(Method):
 
     @property
     def identity(self) -> str:
-        """The store of that LoRA; nothing for methods of the base model alone."""
-        return self.format.store.manifest.digest if self.format else ""
+        """The store of that LoRA, if there is one, and what the index holds beside the texts."""
+        return (self.format.store.manifest.digest if self.format else "") + self.expanded_by
 
     @property
     def bytes_per_passage(self) -> float:

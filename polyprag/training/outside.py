@@ -80,6 +80,7 @@ def outside_data(config: Config, passages: int) -> DataConfig:
     whole = dataclasses.replace(
         data, questions="", collection="", skip_passages=0, max_passages=0, limit=0, types=[], retrieved=0, outside=""
     )
+    whole = dataclasses.replace(whole, max_pairs=0, max_rewrites=-1)  # how little the corpus has is no matter outside
     if data.outside:
         file = dataclasses.replace(whole, name=DataName.JSONL, path=data.outside, subset="", split="", augmentation="")
         return dataclasses.replace(file, part=DataPart.TEST, max_passages=passages)

@@ -111,6 +111,18 @@ def test_they_need_no_store_and_write_nothing(make_bench, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_answers_depend_on_what_passages_are_found_by(make_bench):
+    def identities(*overrides: str) -> list[str]:
+        bench = make_bench(*overrides, trained=False)
+        return [PromptMethod(name, bench).identity for name in (MethodName.VANILLA, MethodName.STANDARD_RAG)]
+
+    expanded = identities("answering.expand_index=true")
+    fewer = identities("answering.expand_index=true", "data.max_pairs=1")
+    assert expanded[0] == fewer[0] == ""
+    assert len({expanded[1], fewer[1], ""}) == 3
+    assert identities("data.max_pairs=1") == ["", ""]
+
+
 def test_standard_rag_stores_texts_and_index_and_vanilla_nothing(make_bench, tmp_path):
     bench = make_bench(trained=False)
     bench.retriever.save(tmp_path / "index")

@@ -64,6 +64,11 @@ class TestWhichDataAreOutside:
         data = outside_data(configure("data.max_passages=2", "data.retrieved=1", "data.limit=1"), 3)
         assert len(load_knowledge(data).passages) == 3
 
+    def test_how_little_the_corpus_has_is_no_matter(self, configure):
+        little = outside_data(configure("data.max_passages=2", "data.max_pairs=1", "data.max_rewrites=0"), 3)
+        assert little == outside_data(configure("data.max_passages=2"), 3)
+        assert any(len(own.qa) > 1 for own in load_knowledge(little).augmentations.values())
+
     def test_a_corpus_without_end_leaves_nothing(self, configure):
         with pytest.raises(ConfigError, match=r"^data\.outside is empty, .* warm-up and format_lora need passages"):
             outside_data(configure(), 5)

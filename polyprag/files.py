@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,6 +15,7 @@ from tokenize import TokenError
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -61,12 +63,18 @@ def write_tensors(path: Path | str, tensors: Mapping[str, Tensor], metadata: Map
         path: the file.
         tensors: by name, of any shape and device; no two of them may share memory.
         metadata: text pairs that go into the file's header.
+
+    Raises:
+        OSError: see `write_bytes`.
     """
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     with _replacing(Path(path)) as temporary:
         temporary.touch()
         mode = temporary.stat().st_mode
-        save_file(contiguous, temporary, dict(metadata))
+        try:
+            save_file(contiguous, temporary, dict(metadata))
+        except SafetensorError as error:
+            raise _os_error_in(error, path) from None
         temporary.chmod(mode)  # safetensors makes files that only their owner can read
 
 
@@ -187,6 +195,15 @@ def _replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
+
+
+def _os_error_in(error: SafetensorError, path: Path | str) -> Exception:
+    """What the system said to safetensors, which tells it by number in its text alone; else the error itself."""
+    found = re.search(r"os error (\d+)", str(error))
+    if found is None:
+        return error
+    number = int(found[1])
+    return OSError(number, os.strerror(number), str(path))
 
 
 def _interim(path: Path, role: str) -> Path:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from polyprag import files
@@ -82,6 +82,27 @@ def test_a_really_full_disk(tmp_path):
     (tmp_path / "l.jsonl").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left"):
         files.append_jsonl(tmp_path / "l.jsonl", [{"a": 1}])
+
+
+def test_tensors_that_do_not_fit_are_an_error_of_the_system_and_leave_the_old_file(tmp_path):
+    resource = pytest.importorskip("resource", reason="no limits on file sizes here")
+    path = tmp_path / "x.safetensors"
+    files.write_tensors(path, {"a": torch.zeros(3)}, {})
+    before, (soft, hard) = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            files.write_tensors(path, {"a": torch.zeros(1 << 16)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(path))
+    assert path.read_bytes() == before
+    assert names_in(tmp_path) == ["x.safetensors"]
+
+
+def test_an_error_of_safetensors_itself_is_not_taken_for_one_of_the_system(tmp_path):
+    with pytest.raises(SafetensorError, match="header"):
+        files.write_tensors(tmp_path / "x.safetensors", {"a": torch.zeros(3)}, {"k": "v" * 100_000_000})
 
 
 def test_sha256_of(tmp_path):

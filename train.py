@@ -100,9 +100,13 @@ def train_query_router(config: Config, folder: Path, call: Call) -> None:
 
 def train_parameter_translator(config: Config, folder: Path, call: Call) -> None:
     """Train DyPRAG's parameter translator on adapters of outside passages; it needs no pool."""
+    from polyprag.files import write_text
     from polyprag.methods.dyprag_stage import train_translator
+    from polyprag.translator_store import FOLDER
 
     train_translator(config, folder, call)
+    if not call.dry_run:
+        write_text(folder / FOLDER / "config.yaml", to_yaml(config))
 
 
 def train_controls(config: Config, folder: Path, call: Call) -> None:

@@ -6,12 +6,13 @@ from typing import Any
 
 from polyprag.cli import environment
 from polyprag.config.keys import config_values
+from polyprag.evaluation.trained import trained_with
 from polyprag.knowledge.selection import count_types
 from polyprag.methods.workbench import Workbench
 
 
 def about_run(bench: Workbench, store: str, router: str) -> dict[str, Any]:
-    """The run, its whole configuration and its environment.
+    """The run, its whole configuration, its environment, and what it was trained with.
 
     Args:
         bench: what the methods share.
@@ -28,6 +29,7 @@ def about_run(bench: Workbench, store: str, router: str) -> dict[str, Any]:
         "seed": config.run.seed,
         "config": config_values(config),
         "environment": environment(),
+        "trained": trained_with(bench.folder, config, bool(store)),
     }
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from polyprag.config import Config, Granularity, MethodName, RoutingConfig, WarmUpConfig
+from polyprag.config import Config, DataName, Granularity, MethodName, RoutingConfig, WarmUpConfig
 from polyprag.config.checks import validate
+from polyprag.config.keys import config_difference, config_values
+from polyprag.config.loading import load_config
 from polyprag.records import Knowledge
 from polyprag.training.outside import outside_data, outside_knowledge
 
 CONTROLS = (MethodName.GLOBAL_LORA, MethodName.FORMAT_LORA)
+_OF_OUTSIDE = ("data.", "warm_up.")
+"""Keys that `format_lora` has otherwise than its run, since it learns from other passages."""
 FORMAT_SUFFIX = "_format"
 """Ends the names of in-context methods that answer under `format_lora`."""
 
@@ -68,3 +73,37 @@ def control_knowledge(control: Config, name: MethodName, run: Knowledge) -> Know
         DataError: the outside passages cannot be used, or none is left.
     """
     return outside_knowledge(control, run).knowledge if name is MethodName.FORMAT_LORA else run
+
+
+def asked_of_controls(run: Path, config: Config) -> dict[str, Any]:
+    """What the trained controls of a run were asked for otherwise than in a configuration.
+
+    Args:
+        run: the run's folder.
+        config: what is compared with.
+
+    Returns:
+        Values by dotted key, without those by which a control differs from its run in any case.
+
+    Raises:
+        ConfigError: a control's configuration is of another version.
+    """
+    asked: dict[str, Any] = {}
+    for name in CONTROLS:
+        path = control_folder(run, name) / "config.yaml"
+        if not path.is_file():
+            continue
+        own = load_config(path)
+        values, is_outside = config_values(own), name is MethodName.FORMAT_LORA
+        due = control_config(config, MethodName.GLOBAL_LORA)  # both have all but `_OF_OUTSIDE` in common
+        changed = config_difference(due, own)
+        asked |= {key: values[key] for key in changed if not (is_outside and key.startswith(_OF_OUTSIDE))}
+        if is_outside and (outside := _outside_file(own)) not in ("", config.data.outside):
+            asked["data.outside"] = outside
+    return asked
+
+
+def _outside_file(control: Config) -> str:
+    """What `data.outside` named when `format_lora` was trained; empty if its passages are what a corpus left over."""
+    data = control.data
+    return data.path if data.name is DataName.JSONL and not data.skip_passages else ""

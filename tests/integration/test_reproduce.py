@@ -8,6 +8,7 @@ import pytest
 from programs import ROOT, snapshot
 
 from polyprag.config.loading import load_config
+from polyprag.evaluation.trained import trained_with
 
 BASES = sorted(path.stem for path in (ROOT / "configs" / "reproduce").glob("*.yaml"))
 PUBLISHED = ROOT / "tests" / "unit" / "knowledge" / "published"
@@ -120,6 +121,9 @@ def test_all_methods_of_the_configuration_take_what_was_trained(name, call_of, r
     )
     assert in_process("train.py", *call, *short) == 0
     assert in_process("train.py", "translator", *call, f"data.outside={released}", "logging.every_steps=1") == 0
+    run = Path("runs/reproduce/llama32_1b/2wiki")
+    told = trained_with(run, load_config(run / "config.yaml"), has_pool=True)
+    assert told["translator"]["data.outside"] == str(released)
     capsys.readouterr()
     assert in_process("evaluate.py", *call, "--dry-run") == 0, capsys.readouterr().err
     printed = capsys.readouterr().out

@@ -16,13 +16,11 @@ from polyprag.config.keys import keys
 from polyprag.evaluation.page.numbers import Source
 from polyprag.markdown import printable
 from polyprag.runs import AUGMENTATION
+from polyprag.training.controls import needed_controls
 
 WIDEST = 1_000_000
 STATED_KEYS = ("run.dir", "evaluation.methods", "evaluation.question")
 """Keys that a command states by itself, or that change no result."""
-LATER_KEYS = ("evaluation.", "answering.", "retrieval.", "prag.", "flare.", "dragin.", "warm_up.prag")
-"""Keys that may change once the pool is trained."""
-TRAINED_CONTROLS = (MethodName.GLOBAL_LORA, MethodName.FORMAT_LORA)
 
 
 @dataclass(frozen=True)
@@ -81,28 +79,38 @@ def value_text(value: Any) -> str:
 
 
 def _commands(results: Source, config: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    """One line for each stage, with the keys that it had otherwise than the configuration it starts from."""
     place = _pair("run.dir", results.get("run", "dir") or str(folder))
-    known = keys()
-    words = {
-        key: _pair(key, value)
-        for key, value in config.items()
-        if key in known and key not in STATED_KEYS and value_text(value) != value_text(known[key].default)
-    }
-    later = [word for key, word in words.items() if key.startswith(LATER_KEYS)]
+    told: Mapping[str, Any] = results.get("run", "trained") or {}
+    pool: Mapping[str, Any] = told.get("pool") or config
+    defaults = {name: key.default for name, key in keys().items()}
+    start = pool if results.get("run", "store") else defaults
     methods = list(results.get("methods"))
-    if results.get("run", "store"):
-        if config.get("augmentation.by") == AugmentBy.NONE and (folder / AUGMENTATION).is_file():
+    if start is pool:
+        if pool.get("augmentation.by") == AugmentBy.NONE and (folder / AUGMENTATION).is_file():
             yield f"# {printable(str(folder / AUGMENTATION))} is older: python train.py augment"
-        yield _line("train.py", place, *words.values())
-        if not config.get("router.after_pool", True) and results.get("run", "router"):
+        yield _line("train.py", place, *_words(pool, defaults))
+        if not pool.get("router.after_pool", True) and results.get("run", "router"):
             yield _line("train.py router", place)
-        if any(name in TRAINED_CONTROLS or name.endswith("_format") for name in methods):
-            yield _line("train.py controls", place)
-        if any(name.startswith(MethodName.DYPRAG) for name in methods):
-            yield _line("train.py translator", place)
-        yield _line("evaluate.py", place, *later, _pair("evaluation.methods", methods))
-    else:
-        yield _line("evaluate.py", place, *words.values(), _pair("evaluation.methods", methods))
+    controls = needed_controls(methods)
+    if controls:
+        words = _words({**pool, **told.get("controls", {})}, start)
+        yield _line("train.py controls", place, *words, _pair("evaluation.methods", controls))
+    if any(name.startswith(MethodName.DYPRAG) for name in methods):
+        yield _line("train.py translator", place, *_words({**pool, **told.get("translator", {})}, start))
+    yield _line("evaluate.py", place, *_words(config, start), _pair("evaluation.methods", methods))
+
+
+def _words(values: Mapping[str, Any], start: Mapping[str, Any]) -> list[str]:
+    """The keys that differ from those at the start, as `key=value`."""
+    defaults = keys()
+    return [
+        _pair(key, value)
+        for key, value in values.items()
+        if key in defaults
+        and key not in STATED_KEYS
+        and value_text(value) != value_text(start.get(key, defaults[key].default))
+    ]
 
 
 def _pair(key: str, value: Any) -> str:

@@ -53,8 +53,38 @@ def test_a_trained_run_is_trained_first(tmp_path):
     assert train[:2] == ("train.py", "")
     assert config_difference(config, train[2]) == ["run.dir"]
     assert evaluate[0] == "evaluate.py"
-    assert evaluate[2].answering.passages == 2
-    assert evaluate[2].experts.count == Config().experts.count  # the run's own configuration has it
+    assert config_difference(Config(), evaluate[2]) == ["run.dir", "evaluation.methods"]  # the run's own has the rest
+
+
+def test_each_stage_has_what_it_was_given_otherwise_than_the_pool(tmp_path):
+    pool = load_config(None, [*TRAINED, "data.name=jsonl", "data.path=corpus.jsonl", "data.collection=c.tsv"])
+    asked = ["data.questions=gold.jsonl", "data.path=", "data.collection=", "answering.passages=3"]
+    asked = load_config(None, [*TRAINED, "data.name=jsonl", *asked])
+    trained = {
+        "pool": config_values(pool),
+        "controls": {"data.outside": "a b.jsonl"},
+        "translator": {"data.outside": "out/side", "translator.epochs": 2},
+    }
+    results, _ = told(asked, store="abc", trained=trained)
+    results.content["methods"] |= {"standard_rag_format": {}, "dyprag_combine": {}}
+    train, controls, translator, evaluate = commands(results, tmp_path)
+    assert config_difference(pool, read_back(train)[2]) == ["run.dir"]
+    own = shlex.quote("run.dir=runs/a b")
+    assert controls == f"python train.py controls {own} 'data.outside=a b.jsonl' 'evaluation.methods=[format_lora]'"
+    assert translator == f"python train.py translator {own} data.outside=out/side translator.epochs=2"
+    words = shlex.split(evaluate)[3:-1]
+    assert words == ["data.path=", "data.questions=gold.jsonl", "data.collection=", "answering.passages=3"]
+    again = load_config(None, [*shlex.split(train)[3:], *words])
+    assert config_difference(asked, again) == []
+
+
+def test_without_a_pool_the_translator_is_given_all_that_the_evaluation_has(tmp_path):
+    results, config = results_of(["base.dtype=float32"], trained={"controls": {}, "translator": {"data.outside": "o"}})
+    results.content["methods"]["dyprag"] = {}
+    translator, evaluate = map(read_back, commands(results, tmp_path))
+    assert translator[:2] == ("train.py", "translator")
+    assert config_difference(config, translator[2]) == ["run.dir", "data.outside"]
+    assert config_difference(config, evaluate[2]) == ["run.dir", "evaluation.methods"]
 
 
 def test_what_was_trained_apart_has_its_own_command(tmp_path):

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from polyprag.answering.passage_keys import SHARE, AllKeys, CodedKeys, sign_codes
 from polyprag.answering.query_router import QueryRouter
 from polyprag.config import Config, Normalisation, RouterDesign, RoutingConfig
 from polyprag.errors import StoreError
-from polyprag.sealed import Seal, read_sealed, write_sealed
+from polyprag.sealed import Seal, read_sealed, sealed_digest, write_sealed
 from polyprag.store import Store
 
 FORMAT = "polyprag-router"
@@ -141,11 +140,7 @@ def open_router(folder: Path, store_digest: str, *, share: float = SHARE, whole:
 
 def router_digest(folder: Path) -> str:
     """The digest that a query router's file states, without reading its tensors; empty where there is none to read."""
-    try:
-        with safe_open(folder / FILE, "pt") as handle:
-            return str((handle.metadata() or {}).get("digest", ""))
-    except (SafetensorError, OSError):
-        return ""
+    return sealed_digest(folder / FILE)
 
 
 def _router_of(facts: RouterFacts, tensors: dict[str, Tensor], share: float) -> QueryRouter:

@@ -105,6 +105,15 @@ def read_sealed(path: Path, seal: Seal, *, whole: bool = False) -> Sealed:
     return Sealed(facts, tensors, header["digest"], path.stat().st_size)
 
 
+def sealed_digest(path: Path) -> str:
+    """The digest that a file states, without reading its tensors; empty where there is none to read."""
+    try:
+        with safe_open(path, "pt") as handle:
+            return str((handle.metadata() or {}).get("digest", ""))
+    except (SafetensorError, OSError):
+        return ""
+
+
 def _opened(path: Path, seal: Seal) -> tuple[dict[str, str], dict[str, Tensor]]:
     try:
         with safe_open(path, "pt") as handle:

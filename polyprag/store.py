@@ -239,6 +239,14 @@ def open_store(folder: Path | str, base_fingerprint: str | None = None, base_nam
     return Store(folder, manifest, _read_text(folder / CONFIG), _open_passages(folder, manifest), rows_NGK)
 
 
+def store_digest(folder: Path | str) -> str:
+    """The digest that a store's manifest states, without a look at its files; empty where there is none to read."""
+    try:
+        return _read_manifest(current_folder(folder)).digest
+    except StoreError:
+        return ""
+
+
 def verify_store(folder: Path | str) -> None:
     """Check every byte of a store: all that `open_store` checks, the sha256 of every file, and that no file is extra.
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from polyprag.errors import StoreError
 from polyprag.experts.translator import ParameterTranslator
-from polyprag.sealed import Seal, read_sealed, write_sealed
+from polyprag.sealed import Seal, read_sealed, sealed_digest, write_sealed
 
 FILE = "translator.safetensors"
 FOLDER = "translator"
@@ -126,6 +126,11 @@ def open_translator(folder: Path, base: str, base_name: str) -> StoredTranslator
     translator.load_state_dict({name: tensor.float() for name, tensor in read.tensors.items()})
     translator.eval().requires_grad_(False)
     return StoredTranslator(translator, facts, learned_from, read.digest, read.bytes, path)
+
+
+def translator_digest(folder: Path) -> str:
+    """The digest that a translator's file states, without reading its tensors; empty where there is none to read."""
+    return sealed_digest(folder / FILE)
 
 
 def _seal(folder: Path) -> Seal:

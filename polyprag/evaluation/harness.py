@@ -17,7 +17,7 @@ from polyprag.evaluation.about import about_data, about_run
 from polyprag.evaluation.answers import Answer, answer_from_json, answer_to_json, scored_answer
 from polyprag.evaluation.cost import offline_seconds
 from polyprag.evaluation.data import MEASURED, data_sha, measure_data
-from polyprag.evaluation.grounds import answers_key, grounds
+from polyprag.evaluation.grounds import answers_key, grounds, trained_digests, void_methods
 from polyprag.evaluation.judge import Judge
 from polyprag.evaluation.memory import peak_memory
 from polyprag.evaluation.report import to_csv, to_latex, to_markdown
@@ -29,10 +29,8 @@ from polyprag.files import write_json, write_text
 from polyprag.knowledge.selection import stratified_sample
 from polyprag.methods.catalogue import build_method
 from polyprag.methods.method import Method
-from polyprag.methods.poly_prag import needs_router
 from polyprag.methods.workbench import Setting, Workbench
 from polyprag.records import Question
-from polyprag.router_store import router_digest
 
 CHOICES, VERDICTS = "choices.json", "verdicts.jsonl"
 TABLE, TABLE_CSV, TABLE_TEX = "table.md", "table.csv", "table.tex"
@@ -80,7 +78,8 @@ class Harness:
             Unfinished: answers are missing that are not to be made here.
         """
         existing, evaluation = self._existing(), self.config.evaluation
-        run = about_run(self.bench, self._store_digest(), self._router_digest())
+        trained = trained_digests(self.bench.folder)
+        run = about_run(self.bench, self._store_digest(), trained["router"]) | trained
         methods = self._checked(names)
         earlier = self._earlier_answers(existing, names)
         tally = Tally(existing, run, self._data(existing), evaluation.bootstrap, evaluation.seed, earlier)
@@ -246,15 +245,12 @@ class Harness:
         return results
 
     def _existing(self) -> Results | None:
-        """The results of earlier calls, but for those of another pool, query router or configuration."""
+        """The results of earlier calls, but for those of another configuration or of what was trained anew since."""
         existing = self._read_json(RESULTS)
         if not existing or (run := existing.get("run")) is None or run.get("store") != self._store_digest():
             return None
         results = cast(Results, existing)
-        known = results.get("methods", {})
-        void = {name for name, own in known.items() if own.get("grounds") not in (None, grounds(self.config, name))}
-        if run.get("router") != self._router_digest():
-            void |= {name.value for name in MethodName if needs_router(name)}
+        void = void_methods(results, self.config, trained_digests(self.bench.folder))
         return without_methods(results, void) if void else results
 
     def _read_json(self, name: str) -> dict[str, Any]:
@@ -272,9 +268,6 @@ class Harness:
 
     def _store_digest(self) -> str:
         return self.bench.store.manifest.digest if self.bench.has_store else ""
-
-    def _router_digest(self) -> str:
-        return router_digest(self.bench.folder / "router")
 
     def _data(self, existing: Results | None) -> dict[str, Any]:
         """What results say of the data, without what is still to be measured but for what earlier results say."""

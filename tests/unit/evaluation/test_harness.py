@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from polyprag.evaluation.statistics import paired_difference
 from polyprag.methods.method import PromptMethod
 from polyprag.methods.poly_prag import PolyPrag
 from polyprag.methods.workbench import STEPS, Answered, Workbench
+from polyprag.training.controls import control_config, control_folder
 
 VANILLA, RAG, POLY = MethodName.VANILLA, MethodName.STANDARD_RAG, MethodName.POLY_PRAG
 QUERY = MethodName.POLY_PRAG_QUERY
@@ -244,6 +246,7 @@ class TestResults:
         [
             ("flare.threshold=0.1", {"flare"}),
             ("prag.alpha=7", {"prag"}),
+            ("prag.parallel=4", set()),
             ("answering.max_new_tokens=3", {"vanilla", "flare", "prag"}),
             ("evaluation.bootstrap=200", set()),
         ],
@@ -253,6 +256,19 @@ class TestResults:
         now = harness(make_bench(*SETTLED, change)).run([RAG])
         assert now["methods"].keys() == first["methods"].keys() - void | {"standard_rag"}
         assert all(void.isdisjoint((entry["a"], entry["b"])) for entry in now["differences"])
+
+    @pytest.mark.parametrize(
+        ("change", "void"),
+        [
+            ("answering.combine_scale=0.5", {"poly_prag_combine"}),
+            ("answering.abstain_below=0.5", {"poly_prag", "poly_prag_combine"}),
+            ("answering.abstain_to=standard_rag", set()),
+        ],
+    )
+    def test_so_do_those_of_another_strength_or_trust(self, make_bench, change, void):
+        first = harness(make_bench(*SETTLED)).run([POLY, MethodName.POLY_PRAG_COMBINE, MethodName.POLY_PRAG_ORACLE])
+        now = harness(make_bench(*SETTLED, change)).run([VANILLA])
+        assert now["methods"].keys() == first["methods"].keys() - void | {"vanilla"}
 
     def test_two_calls_at_once_keep_each_others_results(self, make_bench, monkeypatch):
         inner = harness(make_bench(*SETTLED))
@@ -290,6 +306,19 @@ class TestResults:
         assert not results["differences"]
         harness(make_bench(*SETTLED)).run([QUERY])
         assert sorted(id_ for batch in asked[1:] for id_ in batch) == sorted(q.id for q in bench.knowledge.test)
+
+    @pytest.mark.parametrize("fate", ["trained anew", "gone"])
+    def test_so_does_a_control_for_those_who_answer_by_it(self, make_bench, train_at_random, tmp_path, fate):
+        apart, formatted = (*SETTLED, "data.max_passages=4", "controls.passages=2"), MethodName.STANDARD_RAG_FORMAT
+        bench, folder = make_bench(*apart), control_folder(tmp_path / "run", MethodName.FORMAT_LORA)
+        control = control_config(bench.config, MethodName.FORMAT_LORA)
+        train_at_random(control, folder)
+        harness(bench).run([RAG, formatted])
+        assert list(harness(make_bench(*apart)).run([VANILLA])["methods"]) == ["standard_rag", formatted, "vanilla"]
+        shutil.rmtree(folder)
+        if fate == "trained anew":
+            train_at_random(control, folder, seed=1)
+        assert list(harness(make_bench(*apart)).run([VANILLA])["methods"]) == ["standard_rag", "vanilla"]
 
     def test_a_limit_is_stratified_over_types_and_stated(self, make_bench):
         results = harness(make_bench(*SETTLED, "data.limit=5", "data.limit_seed=7", trained=False)).run([VANILLA])

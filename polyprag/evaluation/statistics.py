@@ -95,6 +95,22 @@ def seeds_bootstrap_ci(values_TN: Values, resamples: int, seed: int, level: floa
     return _interval(np.concatenate([means for (means,) in _crossed_means([values_TN], resamples, seed)]), level)
 
 
+def crossed_means(matrices: Sequence[Values], resamples: int, seed: int) -> Values:
+    """Resampled means of several score matrices over the same questions, [L, resamples]; see `seeds_bootstrap_ci`.
+
+    A resample draws the N questions once for all L matrices, and the trainings of each matrix by themselves.
+
+    Args:
+        matrices: scores of each, [T, N]; T may differ.
+        resamples: how often trainings and questions are drawn anew, at least 1.
+        seed: the same seed gives the same means.
+
+    Raises:
+        ValueError: scores that are not finite or not a matrix, or `resamples` out of range.
+    """
+    return np.concatenate([np.stack(means) for means in _crossed_means(matrices, resamples, seed)], axis=1)
+
+
 def mean_of_means_ci(groups: Sequence[Values], resamples: int, seed: int, level: float = 0.95) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean of means, such as that of several benchmarks with equal weights.
 

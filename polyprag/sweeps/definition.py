@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from polyprag.config import MethodName
 from polyprag.config.keys import LONGEST_SHOWN, keys, shown, suggestion
 from polyprag.errors import ConfigError
 
@@ -23,7 +24,7 @@ SEED = "run.seed"
 METHODS = "evaluation.methods"
 OUR_SECTION = "polyprag"
 TOP_KEYS = ("program", "method", "metric", "parameters", "command", "name", "description", "project", OUR_SECTION)
-OUR_KEYS = ("base", "design", "x", "keep_checkpoints")
+OUR_KEYS = ("base", "design", "x", "saving", "keep_checkpoints")
 PLACED_BY_SWEEP = ("run.dir", "evaluation.dir", "logging.group")
 SEE = "docs/sweeps.md shows what a sweep file holds"
 
@@ -55,6 +56,7 @@ class Definition:
         seeds: values of `run.seed`; empty means that of the base configuration.
         design: how the axes are put together.
         x: the swept key across the figure; empty means the first.
+        saving: two methods, of which the first may need less training data for the best F1 of the second; or none.
         keep_checkpoints: whether finished runs keep their checkpoints.
     """
 
@@ -65,6 +67,7 @@ class Definition:
     seeds: tuple[str, ...] = ()
     design: Design = Design.GRID
     x: str = ""
+    saving: tuple[MethodName, ...] = ()
     keep_checkpoints: bool = False
 
 
@@ -111,6 +114,7 @@ class _Reader:
             seeds=next((axis.values for axis in swept if axis.key == SEED), ()),
             design=self._design(),
             x=x,
+            saving=self._saving(),
             keep_checkpoints=self._ours("keep_checkpoints", False),
         )
 
@@ -167,11 +171,18 @@ class _Reader:
             raise self._wrong(f"{OUR_SECTION}.design", word, f"expected one of {', '.join(Design)}")
         return Design(word)
 
+    def _saving(self) -> tuple[MethodName, ...]:
+        """The two methods whose training data is compared; none if the file does not say."""
+        names = self._ours("saving", [])
+        if names and (len(names) != 2 or not set(names) <= set(MethodName)):
+            raise self._wrong(f"{OUR_SECTION}.saving", names, "expected two methods, such as [poly_prag, prag]")
+        return tuple(map(MethodName, names))
+
     def _ours(self, name: str, default: Any) -> Any:
         """A value of our section, of the same type as its default."""
         value = self.ours.get(name, default)
         if not isinstance(value, type(default)):
-            expected = "true or false" if isinstance(default, bool) else "a word"
+            expected = {bool: "true or false", list: "a list"}.get(type(default), "a word")
             raise self._wrong(f"{OUR_SECTION}.{name}", value, f"expected {expected}")
         return value
 

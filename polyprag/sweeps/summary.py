@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from polyprag.config.keys import config_values
 from polyprag.errors import DataError
-from polyprag.evaluation.grids import Grid, format_seconds, grid_markdown, grid_table
+from polyprag.evaluation.grids import Grid, format_seconds
 from polyprag.evaluation.statistics import Values, seeds_bootstrap_ci
 from polyprag.sweeps.definition import METHODS, SEED
 from polyprag.sweeps.grid import Group, Point, Run, Sweep
@@ -104,16 +103,6 @@ def sweep_grids(summary: Sequence[tuple[Group, Sequence[Line]]]) -> list[Grid]:
     return [_method_grid(lines[0]) if not group.keys else _key_grid(group, lines) for group, lines in summary]
 
 
-def sweep_tables(summary: Sequence[tuple[Group, Sequence[Line]]]) -> list[Table]:
-    """The tables for a terminal."""
-    return [grid_table(grid) for grid in sweep_grids(summary)]
-
-
-def sweep_markdown(summary: Sequence[tuple[Group, Sequence[Line]]]) -> str:
-    """The tables in GitHub's Markdown, ending in a newline."""
-    return "\n\n".join(grid_markdown(grid) for grid in sweep_grids(summary)) + "\n"
-
-
 def sweep_csv(sweep: Sweep, outcomes: Mapping[Run, Outcome]) -> str:
     """A row for each finished run and method: swept keys, scores, costs, then every other key of the configuration."""
     swept = [*dict.fromkeys(key for group in sweep.groups for key in group.keys if key != METHODS), SEED]
@@ -131,41 +120,44 @@ def _csv_rows(outcome: Outcome, swept: Sequence[str], others: Sequence[str]) -> 
     values = config_values(outcome.run.config)
     return [
         [
-            *(outcome.folder.name, method, *(_text(values[key]) for key in swept)),
+            *(outcome.folder.name, method, *(value_text(values[key]) for key in swept)),
             *(result["n"], result["f1"], *result["f1_ci95"], result["em"], result["contains"]),
             *(result["seconds_per_question"]["total"], result["train_seconds"], result["bytes_per_passage"]),
             *(result.get(cost, "") for cost in COSTS),
-            *(outcome.passages, *(_text(values[key]) for key in others)),
+            *(outcome.passages, *(value_text(values[key]) for key in others)),
         ]
         for method, result in outcome.methods.items()
     ]
 
 
 def _score(outcomes: Sequence[Outcome], method: str, resamples: int, seed: int) -> Score:
-    values_TN = _matrix(outcomes, method)
+    values_TN = scores_of(outcomes, method, list(outcomes[0].f1[method]))
     low, high = seeds_bootstrap_ci(values_TN, resamples, seed)
     return Score(float(values_TN.mean()), low, high, values_TN.shape[1])
 
 
-def _matrix(outcomes: Sequence[Outcome], method: str) -> Values:
-    """F1 of every question in a row for each seed, [T, N]."""
-    first = outcomes[0].f1[method]
-    for other in outcomes[1:]:
-        if other.f1[method].keys() != first.keys():
+def scores_of(outcomes: Sequence[Outcome], method: str, questions: Sequence[str]) -> Values:
+    """F1 of every question in a row for each training, [T, N].
+
+    Raises:
+        DataError: one of them has answered other questions.
+    """
+    for outcome in outcomes:
+        if outcome.f1[method].keys() != set(questions):
             raise DataError(
-                f"{other.folder}: has answered other questions than {outcomes[0].folder}, so the seeds cannot be "
-                "averaged; the data has changed meanwhile: move the older folder away"
+                f"{outcome.folder}: has answered other questions than the runs beside it, so their scores cannot be "
+                "put together; the data has changed meanwhile: move the older folders away"
             )
-    return np.array([[outcome.f1[method][question] for question in first] for outcome in outcomes])
+    return np.array([[outcome.f1[method][question] for question in questions] for outcome in outcomes])
 
 
 def _key_grid(group: Group, lines: Sequence[Line]) -> Grid:
     methods = methods_of(lines)
     rows = tuple(
         (
-            *map(_text, line.point.values),
+            *map(value_text, line.point.values),
             _seeds(line),
-            *(_cell(line.scores.get(method)) for method in methods),
+            *(cell(line.scores.get(method)) for method in methods),
             _training(line),
         )
         for line in lines
@@ -175,11 +167,12 @@ def _key_grid(group: Group, lines: Sequence[Line]) -> Grid:
 
 
 def _method_grid(line: Line) -> Grid:
-    rows = tuple((method, _seeds(line), str(score.questions), _cell(score)) for method, score in line.scores.items())
+    rows = tuple((method, _seeds(line), str(score.questions), cell(score)) for method, score in line.scores.items())
     return Grid("F1 by method", ("method", "seeds", "n", "F1"), rows, note=NOTE)
 
 
-def _cell(score: Score | None) -> str:
+def cell(score: Score | None) -> str:
+    """A score as a table shows it."""
     return NONE if score is None else f"{score.mean:.3f} ({score.low:.2f}–{score.high:.2f})"
 
 
@@ -193,7 +186,7 @@ def _training(line: Line) -> str:
     return format_seconds(sum(seconds) / len(seconds)) if seconds else NONE
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A value as YAML would write it."""
     if isinstance(value, list):
         return f"[{', '.join(map(str, value))}]"

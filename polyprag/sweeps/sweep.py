@@ -11,7 +11,7 @@ from rich.console import Console
 from polyprag.cli import Call
 from polyprag.config.loading import to_yaml
 from polyprag.errors import ConfigError, PolyPragError, SweepError
-from polyprag.evaluation.grids import print_tables
+from polyprag.evaluation.grids import grid_markdown, grid_table, print_tables
 from polyprag.files import write_text
 from polyprag.sweeps.definition import Definition, read_definition
 from polyprag.sweeps.estimate import expected_seconds
@@ -19,7 +19,8 @@ from polyprag.sweeps.figures import write_figures
 from polyprag.sweeps.grid import Run, Sweep, build_sweep
 from polyprag.sweeps.outcomes import Outcome, is_trained, read_outcome, run_folder
 from polyprag.sweeps.runner import Child, Runner, held
-from polyprag.sweeps.summary import summarise_sweep, sweep_csv, sweep_markdown, sweep_tables
+from polyprag.sweeps.saving import saving_grids
+from polyprag.sweeps.summary import summarise_sweep, sweep_csv, sweep_grids
 
 T = TypeVar("T")
 TABLE, CSV, FIGURES = "table.md", "results.csv", "figures"
@@ -90,10 +91,11 @@ def _sum_up(sweep: Sweep, folder: Path, results: Path) -> None:
     if not outcomes:
         return
     summary = summarise_sweep(sweep, outcomes)
-    write_text(results / TABLE, sweep_markdown(summary))
+    grids = [*sweep_grids(summary), *saving_grids(sweep, summary)]
+    write_text(results / TABLE, "\n\n".join(map(grid_markdown, grids)) + "\n")
     write_text(results / CSV, sweep_csv(sweep, outcomes))
     write_figures(results / FIGURES, summary, outcomes.values())
-    print_tables(sweep_tables(summary), Console())
+    print_tables(map(grid_table, grids), Console())
     print(f"this table, {CSV} and {FIGURES}: {results}")
 
 

@@ -9,13 +9,13 @@ from rich.console import Console
 
 from polyprag.config.keys import keys
 from polyprag.errors import DataError
-from polyprag.evaluation.grids import print_tables
+from polyprag.evaluation.grids import grid_markdown, grid_table, print_tables
 from polyprag.evaluation.results import MethodResult
 from polyprag.evaluation.statistics import bootstrap_ci, seeds_bootstrap_ci
 from polyprag.sweeps.figures import bytes_figure, f1_figure, sizes_differ, write_figures
 from polyprag.sweeps.grid import Run
 from polyprag.sweeps.outcomes import Outcome
-from polyprag.sweeps.summary import summarise_sweep, sweep_csv, sweep_markdown, sweep_tables
+from polyprag.sweeps.summary import summarise_sweep, sweep_csv, sweep_grids
 
 AXES = {"experts.count": [2, 4], "run.seed": [0, 1]}
 
@@ -71,6 +71,11 @@ def result_of(f1_N: np.ndarray) -> MethodResult:
     )
 
 
+def markdown_of(summary) -> str:
+    """The tables of a summary in Markdown."""
+    return "\n\n".join(map(grid_markdown, sweep_grids(summary))) + "\n"
+
+
 def rows_of(text: str) -> list[list[str]]:
     """The cells of all rows of Markdown tables."""
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line.startswith("|")]
@@ -95,7 +100,7 @@ class TestScores:
         sweep, outcomes = invented({"experts.count": [2, 3, 4], "run.seed": [0, 1]})
         some = {run: outcomes[run] for run in (sweep.runs[0], sweep.runs[3], sweep.runs[1])}
         [(group, lines)] = summarise_sweep(sweep, some)
-        _, _, *rows = rows_of(sweep_markdown([(group, lines)]))
+        _, _, *rows = rows_of(markdown_of([(group, lines)]))
         assert [row[:2] for row in rows] == [["`2`", "2"], ["`3`", "1 of 2"], ["`4`", "0 of 2"]]
         assert rows[2][2:] == ["–", "–", "–"]
         [axes] = f1_figure(group, lines).axes
@@ -104,7 +109,9 @@ class TestScores:
     def test_seeds_that_answered_other_questions_are_not_averaged(self, invented):
         sweep, outcomes = invented({"experts.count": [2], "run.seed": [0, 1]})
         outcomes[sweep.runs[1]].f1["poly_prag"].popitem()
-        with pytest.raises(DataError, match=r"has answered other questions than .*, so the seeds cannot be averaged"):
+        with pytest.raises(
+            DataError, match=r"has answered other questions than .*, so their scores cannot be put together"
+        ):
             summarise_sweep(sweep, outcomes)
 
 
@@ -112,7 +119,7 @@ class TestTables:
     def test_a_row_for_each_combination(self, invented):
         sweep, outcomes = invented(AXES)
         summary = summarise_sweep(sweep, outcomes)
-        text = sweep_markdown(summary)
+        text = markdown_of(summary)
         head, _, *rows = rows_of(text)
         assert text.startswith("**F1 by experts.count**\n")
         assert head == ["experts.count", "seeds", "poly_prag", "poly_prag_oracle", "training"]
@@ -121,18 +128,18 @@ class TestTables:
             assert all(re.fullmatch(r"[01]\.\d{3} \([01]\.\d\d–[01]\.\d\d\)", cell) for cell in row[2:4])
             assert row[4] == "12.5 s"
         console = Console(file=io.StringIO(), width=100)
-        print_tables(sweep_tables(summary), console)
+        print_tables(map(grid_table, sweep_grids(summary)), console)
         assert "F1 by experts.count" in console.file.getvalue()
 
     def test_a_table_for_each_key_around_a_centre(self, invented):
         summary = summarise_sweep(*invented({"experts.count": [2, 3], "experts.rank": [2, 4]}, design="one_at_a_time"))
-        text = sweep_markdown(summary)
+        text = markdown_of(summary)
         assert re.findall(r"\*\*(.*)\*\*", text) == ["F1 by experts.count", "F1 by experts.rank"]
         rows = rows_of(text)
         assert rows[3][1:] == rows[6][1:], "the centre"
 
     def test_methods_are_the_rows_where_nothing_is_swept(self, invented):
-        _, _, *rows = rows_of(sweep_markdown(summarise_sweep(*invented({"run.seed": [0, 1]}))))
+        _, _, *rows = rows_of(markdown_of(summarise_sweep(*invented({"run.seed": [0, 1]}))))
         assert [row[:3] for row in rows] == [["`poly_prag`", "2", "8"], ["`poly_prag_oracle`", "2", "8"]]
 
 

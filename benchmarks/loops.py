@@ -25,7 +25,10 @@ from polyprag.training.optimisation import PoolOptimizer, warmup_and_decay
 WORLD = Path(__file__).resolve().parents[1] / "configs" / "world.yaml"
 POOL = ("experts.count=16", "experts.rank=4", "routing.granularity=module", "routing.top_k=0")
 """The pool of the suite; it has as many weights as one LoRA of rank 64 on the same layers."""
-ALONE = ("router.after_pool=false", "training.validation_questions=0", "logging.wandb=disabled")
+ALONE = (
+    *("router.after_pool=false", "training.validation_questions=0", "logging.wandb=disabled"),
+    "training.accelerator=cpu",  # where PEFT's loop and the batches are too
+)
 NOT_LABELLED = -100
 
 

@@ -171,11 +171,14 @@ class Sizes:
 
 
 def measure_sizes(module: PoolModule, data: KnowledgeData, pool: ExpertPool, router: TaskRouter) -> Sizes:
-    """Count what a training will take, and time the middle-sized batch once for a guess of its duration."""
+    """Count what a training will take, and time the middle-sized batch once for a guess of its duration.
+
+    Experts and router are afterwards where the base model is.
+    """
     sampler = data.sampler()
     batches = sorted(sampler.batches, key=lambda batch: sum(len(data.packs[index]) for index in batch))
     batch = data.collated(batches[len(batches) // 2])
-    seconds = min(_timed_step(module, batch) for _ in range(2))
+    seconds = _seconds_of_step(module, batch)
     tokens_per_second = batch.real_tokens / seconds
     tokens = sum(len(pack) for pack in data.packs)
     training = data.config.training
@@ -196,9 +199,27 @@ def measure_sizes(module: PoolModule, data: KnowledgeData, pool: ExpertPool, rou
     )
 
 
+def _seconds_of_step(module: PoolModule, batch: Batch) -> float:
+    """Seconds of one forward and backward pass as training makes it, the better of two."""
+    model, device = module.base.model, module.base.device
+    module.to(device)
+    on_device = batch.to(device)
+    model.train(module.config.training.gradient_checkpointing)  # else activations would not be recomputed
+    seconds = min(_timed_step(module, on_device) for _ in range(2))
+    model.eval()
+    return seconds
+
+
 def _timed_step(module: PoolModule, batch: Batch) -> float:
     """Seconds of one forward and backward pass."""
-    started = time.perf_counter()
+    started = _settled(module.base.device)
     module(batch)[0].backward()
     module.on_after_backward()
-    return time.perf_counter() - started
+    return _settled(module.base.device) - started
+
+
+def _settled(device: torch.device) -> float:
+    """The clock in seconds, read when the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()

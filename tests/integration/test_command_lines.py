@@ -128,6 +128,19 @@ class TestTraining:
         assert "20" in printed.splitlines()[0]
         assert not folder.exists()
 
+    def test_a_dry_run_on_documents_ends_after_the_plan_of_their_augmentation(
+        self, in_process, tiny_keys, tmp_path, capsys
+    ):
+        (tmp_path / "lighthouse.md").write_text("# Ada Moor\n\nAda Moor was born in Oslo in 1902.\n", encoding="utf-8")
+        run = (f"run.dir={tmp_path / 'run'}", *tiny_keys, f"data.path={tmp_path / 'lighthouse.md'}", "data.name=jsonl")
+        assert in_process("train.py", *run, "augmentation.by=extractive", "--dry-run") == 0
+        printed, complaints = capsys.readouterr()
+        assert complaints == ""
+        plan, last = printed.splitlines()
+        assert plan.startswith("1 passages; no model is asked")
+        assert "pairs are not written yet" in last
+        assert not (tmp_path / "run").exists()
+
 
 def test_a_training_that_was_stopped_goes_on_to_the_same_weights(trained, run_program, world_keys, tmp_path):
     folder = tmp_path / "stopped"

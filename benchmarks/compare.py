@@ -4,17 +4,17 @@ Run as: python benchmarks/compare.py [--data FOLDER] [--sets NAME,…] [--dry-ru
 (or: make compare DATA=FOLDER)
 
 The demo world needs no file; the other sets are compared where their file lies in the folder. Each step is one call of
-train.py or evaluate.py, which the terminal shows. Stop it as you like and call it again: a step that is finished
-repeats nothing, one that was stopped goes on. Several calls, each with sets of its own, may run side by side; a last
-one for all sets compares them. `key=value` holds for all steps. The seconds of every call are kept, those of calls
-that were stopped as well, and added up at the end.
+train.py or evaluate.py, which the terminal shows. Stop it as you like, by Ctrl-C or SIGTERM, upon which the step at
+work saves what it has, and call it again: a step that is finished repeats nothing, one that was stopped goes on.
+Several calls, each with sets of its own, may run side by side; a last one for all sets compares them. `key=value` holds
+for all steps. The seconds of every call are kept, those of calls that were stopped as well, and added up at the end.
 """
 
 from __future__ import annotations
 
 import argparse
 import shlex
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,8 +23,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from polyprag.child import STOPPING, Child
 from polyprag.cli import guarded
-from polyprag.errors import ConfigError, PolyPragError
+from polyprag.errors import ConfigError, Interrupted, PolyPragError
 from polyprag.files import append_jsonl, read_jsonl_tolerant
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,10 +100,12 @@ def main(argv: Sequence[str]) -> None:
     sets = [one for one in meant if not one.file or (call.data / one.file).is_file()]
     for absent in (one for one in meant if one not in sets):
         print(f"{absent.name}: left out, {call.data / absent.file} is not there (--data FOLDER, or make DATA=FOLDER)")
-    for step in steps(sets, call.data, call.overrides):
-        print(f"$ {shlex.join(step)}", flush=True)
-        if not call.dry_run:
-            take(step)
+    child, heard = Child(), (*STOPPING, signal.SIGHUP)
+    with child.listening([signum for signum in heard if signal.getsignal(signum) is not signal.SIG_IGN]):
+        for step in steps(sets, call.data, call.overrides):
+            print(f"$ {shlex.join(step)}", flush=True)
+            if not call.dry_run:
+                take(step, child)
     if not call.dry_run:
         taken = [float(row["seconds"]) for row in read_jsonl_tolerant(FOLDER / SECONDS)]
         print(f"{sum(taken) / 3600:.1f} hours in all, by {len(taken)} calls: {FOLDER / SECONDS}")
@@ -138,18 +141,25 @@ def steps(sets: Sequence[Set], data: Path, overrides: Sequence[str]) -> Iterator
         yield ["evaluate.py", "compare", *(str(FOLDER / one.name) for one in sets), f"run.dir={FOLDER / 'all'}"]
 
 
-def take(step: Sequence[str]) -> None:
-    """Run one command line to its end.
+def take(step: Sequence[str], child: Child) -> None:
+    """Run one command line to its end, and write down its seconds.
+
+    Args:
+        step: the program and its arguments.
+        child: runs it, and hands it the signals that reach us.
 
     Raises:
+        Interrupted: a signal asked to stop; the step has had the time to save its work.
         StepError: it ended with an error.
     """
+    if child.signum:
+        raise Interrupted(child.signum, f"stopped before {shlex.join(step)}; go on with the same command")
     started = time.perf_counter()
-    try:
-        status = subprocess.run([sys.executable, *step], cwd=ROOT, check=False).returncode
-    finally:
-        FOLDER.mkdir(parents=True, exist_ok=True)
-        append_jsonl(FOLDER / SECONDS, [{"step": shlex.join(step), "seconds": time.perf_counter() - started}])
+    status = child.execute([sys.executable, *step], folder=ROOT)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    append_jsonl(FOLDER / SECONDS, [{"step": shlex.join(step), "seconds": time.perf_counter() - started}])
+    if child.signum:
+        raise Interrupted(child.signum, f"stopped in {shlex.join(step)}; go on with the same command")
     if status:
         raise StepError(f"{shlex.join(step)}: ended with status {status}; what is finished is kept, call again")
 

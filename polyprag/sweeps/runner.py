@@ -7,21 +7,18 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 
 from polyprag.errors import Interrupted, PolyPragError, SweepError
 from polyprag.evaluation.report import is_control
 from polyprag.files import current_folder
-from polyprag.signals import hearing
 from polyprag.sweeps.grid import Run, Sweep, needs_translator
 from polyprag.sweeps.outcomes import (
     Outcome,
@@ -60,49 +57,6 @@ def held(folder: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-@dataclass
-class Child:
-    """Runs one process at a time and hands signals on to it, so that it can save its work.
-
-    Args:
-        inherited: a file descriptor that processes keep open.
-    """
-
-    inherited: int
-    signum: int = 0
-    process: subprocess.Popen[bytes] | None = None
-
-    def execute(self, command: Sequence[str], log: Path) -> int:
-        """Run a command to its end; its output is added to a log file."""
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with open(log, "ab") as output:
-            # In a session of its own, a process hears of Ctrl-C from here alone, and once.
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                pass_fds=[self.inherited],
-            )
-            if self.signum:
-                self.process.send_signal(self.signum)
-            status = self.process.wait()
-        self.process = None
-        return status
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Note SIGINT and SIGTERM, and hand them on, inside the block."""
-        with hearing((signal.SIGINT, signal.SIGTERM), self._on_signal):
-            yield
-
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        self.signum = signum
-        if self.process is not None:
-            self.process.send_signal(signum)
 
 
 @dataclass

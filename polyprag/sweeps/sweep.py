@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
+from polyprag.child import Child
 from polyprag.cli import Call
 from polyprag.config.loading import to_yaml
 from polyprag.errors import ConfigError, PolyPragError, SweepError
@@ -18,7 +19,7 @@ from polyprag.sweeps.estimate import expected_seconds
 from polyprag.sweeps.figures import write_figures
 from polyprag.sweeps.grid import Run, Sweep, build_sweep
 from polyprag.sweeps.outcomes import Outcome, is_trained, read_outcome, run_folder
-from polyprag.sweeps.runner import Child, Runner, held
+from polyprag.sweeps.runner import Runner, held
 from polyprag.sweeps.saving import saving_grids
 from polyprag.sweeps.summary import summarise_sweep, sweep_csv, sweep_grids
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 
 import pytest
 
@@ -9,7 +11,7 @@ from benchmarks import compare
 from polyprag.config import BENCHMARKS, MethodName
 from polyprag.config.checks import validate
 from polyprag.config.loading import load_config
-from polyprag.errors import ConfigError
+from polyprag.errors import ConfigError, Interrupted
 from polyprag.knowledge.loading import load_knowledge
 from polyprag.training.outside import outside_data, outside_knowledge
 
@@ -86,6 +88,25 @@ def test_a_failing_step_ends_the_comparison_and_the_next_call_goes_on(programs):
     (programs / "broken").unlink()
     compare.main([])
     assert len(calls(programs)) == 2 + 4
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_step_has_the_time_to_save_and_its_seconds_are_kept(programs, signum):
+    (programs / "train.py").write_text(
+        "import os, pathlib, signal, sys, time\n"
+        "def end(signum, _): time.sleep(1); pathlib.Path('saved').touch(); sys.exit(128 + signum)\n"
+        f"signal.signal({signum:d}, end)\n"
+        f"os.kill({os.getpid()}, {signum:d})\n"
+        "time.sleep(60)\n"
+    )
+    before = signal.getsignal(signum)
+    with pytest.raises(Interrupted, match=r"^stopped in train\.py --config .*; go on with the same command$") as end:
+        compare.main([])
+    assert end.value.signum == signum
+    assert (programs / "saved").exists()
+    (row,) = (json.loads(line) for line in (programs / "runs/compare/seconds.jsonl").read_text().splitlines())
+    assert 1 < row["seconds"] < 60
+    assert signal.getsignal(signum) is before
 
 
 def test_one_set_alone_is_not_compared(programs, capsys):

@@ -14,7 +14,7 @@ LAYERS: tuple[set[str], ...] = (
     {"errors"},
     {"config", "records"},
     {"files"},
-    {"sealed", "signals"},
+    {"child", "sealed", "signals"},
     {"passages"},
     {"config_docs", "cli", "latex", "markdown", "metrics"},
     {"chat", "retrieval"},

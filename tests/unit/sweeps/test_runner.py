@@ -1,6 +1,5 @@
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from rich.console import Console
 
 from polyprag.errors import Interrupted, SweepError
 from polyprag.sweeps.outcomes import evaluation_folder, run_folder
-from polyprag.sweeps.runner import EVALUATE, TRAIN, Child, Runner, held
+from polyprag.sweeps.runner import EVALUATE, TRAIN, Runner, held
 
 AXES = {"experts.count": [2, 3], "run.seed": [0, 1]}
 PATIENCE = 60
@@ -204,29 +203,6 @@ class TestSignals:
             runner.run(sweep.runs, [1.0, 1.0])
         assert end.value.signum == signal.SIGTERM
         assert [verb for verb, _ in programs.calls] == ["train"]
-
-    def test_a_child_hears_of_signals_and_ends_before_us(self, tmp_path):
-        ready, log = tmp_path / "ready", tmp_path / "log"
-        script = (
-            "import pathlib, signal, sys, time\n"
-            "def end(*_): print('saved', flush=True); sys.exit(7)\n"
-            "signal.signal(signal.SIGTERM, end)\n"
-            f"pathlib.Path({str(ready)!r}).touch()\n"
-            "time.sleep(60)\n"
-        )
-        sender = (
-            "import os, pathlib, signal, sys, time\n"
-            f"while not pathlib.Path({str(ready)!r}).exists(): time.sleep(0.01)\n"
-            f"os.kill({os.getpid()}, signal.SIGTERM)\n"
-        )
-        before = signal.getsignal(signal.SIGTERM)
-        with held(tmp_path) as descriptor:
-            child = Child(descriptor)
-            with child.listening(), subprocess.Popen([sys.executable, "-c", sender]):
-                assert child.execute([sys.executable, "-c", script], log) == 7
-        assert child.signum == signal.SIGTERM
-        assert log.read_text() == "saved\n"
-        assert signal.getsignal(signal.SIGTERM) is before
 
 
 class TestHeld:

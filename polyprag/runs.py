@@ -12,6 +12,7 @@ from polyprag.config import Config, DataConfig, DataName
 from polyprag.config.checks import validate
 from polyprag.config.keys import config_difference
 from polyprag.config.loading import load_config
+from polyprag.config.weights import changed_keys
 from polyprag.errors import ConfigError
 from polyprag.experts.tokenizer import tokenizer_of
 from polyprag.files import current_folder
@@ -19,7 +20,7 @@ from polyprag.knowledge.corpus import stored_corpus
 from polyprag.knowledge.loading import load_knowledge
 from polyprag.passages import StoredPassages, positions_of
 from polyprag.records import Knowledge, Question
-from polyprag.store import open_store
+from polyprag.store import Store, open_store
 
 FIXED_KEYS = (
     "base.model",
@@ -116,6 +117,7 @@ def run_knowledge(config: Config, folder: Path) -> Knowledge:
     Gold passages are matched to the store's by content, so questions may come from other files than in training.
 
     Raises:
+        ConfigError: the store is that of an earlier training; see `check_store`.
         DataError: the questions cannot be used.
         StoreError: the store is damaged.
     """
@@ -123,6 +125,7 @@ def run_knowledge(config: Config, folder: Path) -> Knowledge:
     if not current_folder(store_folder).exists():
         return training_knowledge(config, folder)
     store = open_store(store_folder)
+    check_store(store, folder)
     data, passages = run_data(config, folder), store.passages
     if not data.collection:
         data = dataclasses.replace(data, retrieved=0)  # the store has the passages that were chosen for training
@@ -144,6 +147,25 @@ def run_knowledge(config: Config, folder: Path) -> Knowledge:
         validation=tuple(map(matched, knowledge.validation)),
         counts=knowledge.counts,
     )
+
+
+def check_store(store: Store, folder: Path) -> None:
+    """Refuse a store that an earlier training has left in a run in which a later one has begun.
+
+    Args:
+        store: of the run.
+        folder: the run's folder.
+
+    Raises:
+        ConfigError: keys that decide what is trained are others in the run's `config.yaml` than in the store's.
+    """
+    begun = folder / "config.yaml"
+    changed = changed_keys(store.config_yaml, load_config(begun)) if begun.is_file() else []
+    if changed:
+        raise ConfigError(
+            f"{folder}: its store was trained with another {', '.join(changed)} than {begun.name} says, so a later "
+            "training has not come to its end; end it by --resume auto, or train anew"
+        )
 
 
 def _stored_ids(knowledge: Knowledge, stored: StoredPassages) -> dict[str, str]:

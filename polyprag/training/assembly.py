@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from polyprag.cli import environment
 from polyprag.config import Config
 from polyprag.config.loading import to_yaml
+from polyprag.config.weights import changed_keys
 from polyprag.experts.base_model import BaseModel, device_of, load_base
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter
@@ -23,7 +26,7 @@ from polyprag.records import Knowledge
 from polyprag.retrieval.backends import build_retriever
 from polyprag.retrieval.bm25 import searched
 from polyprag.retrieval.retriever import Retriever
-from polyprag.store import is_sound
+from polyprag.store import is_sound, open_store
 from polyprag.training.checkpoint import Checkpointing
 from polyprag.training.datamodule import KnowledgeData
 from polyprag.training.exchange import together
@@ -78,7 +81,7 @@ class PoolTraining:
         return [*card_lines(self._card(folder)), *sizes.lines()]
 
     def fit(self, folder: Path, checkpoint: Path | None, earlier_seconds: float = 0.0) -> bool:
-        """Train, and write the store if anything was trained or none is there.
+        """Train, and write the store if anything was trained or that of this very training is not there.
 
         Args:
             folder: the run's folder.
@@ -88,9 +91,8 @@ class PoolTraining:
         Returns:
             Whether this is the process that writes, of those that train together.
         """
-        checkpoints = Checkpointing(
-            folder / "checkpoints", self.config.training.checkpoint_minutes, self.knowledge.fingerprint
-        )
+        learned_from = self.knowledge.fingerprint
+        checkpoints = Checkpointing(folder / "checkpoints", self.config.training.checkpoint_minutes, learned_from)
         trainer = build_trainer(self.config, folder, self.data, checkpoints)
         if trainer.is_global_zero:
             write_text(folder / "config.yaml", to_yaml(self.config))
@@ -100,15 +102,30 @@ class PoolTraining:
             log_card(card, trainer.loggers)
         with ending_together():
             trainer.fit(self.module, self.data, ckpt_path=checkpoint)
-        if trainer.is_global_zero and (checkpoints.trained or not is_sound(folder / "store")):
+        made = {"steps": trainer.global_step, "learned_from": learned_from}
+        if trainer.is_global_zero and (checkpoints.trained or not self._is_stored(folder / "store", made)):
             facts = {
                 "seconds": earlier_seconds + checkpoints.train_seconds,
-                "steps": trainer.global_step,
                 "passes": self.data.passes(),
                 "index_seconds": self.index_seconds,
+                **made,
             }
             save_store(folder / "store", self.module, self.knowledge, self.retriever, facts)
         return bool(trainer.is_global_zero)
+
+    def _is_stored(self, folder: Path, made: Mapping[str, Any]) -> bool:
+        """Whether a sound store of this training is there, and none that an earlier one has left.
+
+        Args:
+            folder: the store's folder.
+            made: facts of this training; a store agrees with those that it does not tell.
+        """
+        if not is_sound(folder):
+            return False
+        store = open_store(folder)
+        told = store.manifest.training
+        agrees = all(told.get(name, value) == value for name, value in made.items())
+        return agrees and not changed_keys(store.config_yaml, self.config)
 
     def _card(self, folder: Path) -> DataCard:
         return card_of_run(self.config, folder, self.knowledge, self.base.tokenizer)

@@ -12,41 +12,19 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import yaml  # type: ignore[import-untyped]
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from polyprag.config import Config
-from polyprag.config.loading import to_yaml
+from polyprag.config.weights import MAY_DIFFER, changed_keys
 from polyprag.errors import ConfigError, Interrupted
 from polyprag.files import write_bytes
 from polyprag.training.exchange import from_all, largest
 from polyprag.training.launching import STOPPING
 from polyprag.training.processes import first_decides
 
+__all__ = ["LAST", "MAY_DIFFER", "AtomicCheckpointIO", "Checkpointing", "changed_keys", "resume_path"]
+
 LAST = "last.ckpt"
-MAY_DIFFER = (
-    "run.dir",
-    "run.threads",
-    "run.shard",
-    "logging.",
-    "evaluation.",
-    "router.",
-    "translator.",
-    "answering.passages",
-    "answering.combine",
-    "answering.key_share",
-    "answering.abstain",
-    "answering.shots",
-    "answering.max_new_tokens",
-    "answering.batch_size",
-    "prag.",
-    "flare.",
-    "dragin.",
-    "controls.",
-    "warm_up.prag",
-    "training.checkpoint_minutes",
-)
-"""Keys that a resumed run may change, since neither weights nor store depend on them."""
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -224,24 +202,3 @@ def _resume_path(
             "restore them, or train anew without --resume or in another run.dir"
         )
     return path
-
-
-def changed_keys(before: str, config: Config, may_differ: tuple[str, ...] = MAY_DIFFER) -> list[str]:
-    """The keys on which weights depend whose values are others than before.
-
-    Args:
-        before: the configuration that weights were trained with, as YAML.
-        config: the present configuration.
-        may_differ: beginnings of the keys on which the weights do not depend.
-    """
-    default = _flat(yaml.safe_load(to_yaml(Config())))  # what a key says that is younger than those weights
-    old, new = default | _flat(yaml.safe_load(before)), _flat(yaml.safe_load(to_yaml(config)))
-    return [key for key in new if new[key] != old[key] and not key.startswith(may_differ)]
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys and values of a nested mapping."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat

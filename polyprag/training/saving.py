@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from polyprag.config.loading import to_yaml
 from polyprag.records import Knowledge
@@ -12,7 +13,7 @@ from polyprag.training.module import PoolModule
 
 
 def save_store(
-    folder: Path, module: PoolModule, knowledge: Knowledge, retriever: Retriever, facts: dict[str, float]
+    folder: Path, module: PoolModule, knowledge: Knowledge, retriever: Retriever, facts: dict[str, Any]
 ) -> None:
     """Write the store, its tensors in the base model's number type.
 
@@ -21,7 +22,7 @@ def save_store(
         module: the trained experts and task rows, and their configuration.
         knowledge: the corpus, in the order of the rows.
         retriever: the index over it.
-        facts: what is to be remembered of the training.
+        facts: what is to be remembered of the training, JSON values only.
     """
     base, pool, router = module.base, module.pool, module.router
     dtype = base.model.dtype

@@ -202,6 +202,35 @@ class TestKnowledge:
             run_knowledge(config, run)
 
 
+class TestWhoseStore:
+    """A store may be what an earlier training has left, when a later one was interrupted."""
+
+    @pytest.mark.parametrize("override", ["training.learning_rate=0.5", "experts.rank=5", "run.seed=3"])
+    def test_that_of_an_earlier_training_is_refused(self, run, configure, override):
+        write(run / "config.yaml", to_yaml(configure("answering.passages=5", f"run.dir={run}", override)))
+        config, folder = run_config(None, [f"run.dir={run}"])
+        says = (
+            rf"^{run}: its store was trained with another {override.partition('=')[0]} than config\.yaml says, .*anew$"
+        )
+        with pytest.raises(ConfigError, match=says):
+            run_knowledge(config, folder)
+
+    def test_keys_that_weights_do_not_depend_on_may_differ(self, run, configure):
+        write(run / "config.yaml", to_yaml(configure("prag.rank=7", "router.steps=3", "run.dir=elsewhere")))
+        assert len(run_knowledge(run_config(None, [f"run.dir={run}"])[0], run).passages) == 6
+
+    def test_a_key_that_one_side_does_not_tell_counts_as_at_its_default(self, run):
+        told = (run / "config.yaml").read_text(encoding="utf-8")
+        older = "".join(line for line in told.splitlines(keepends=True) if "reseed_every" not in line)
+        assert older != told
+        write(run / "config.yaml", older)
+        assert len(run_knowledge(run_config(None, [f"run.dir={run}"])[0], run).passages) == 6
+
+    def test_a_store_without_a_configuration_beside_it_is_opened(self, run, configure):
+        (run / "config.yaml").unlink()
+        assert len(run_knowledge(configure(), run).passages) == 6
+
+
 class TestPragPasses:
     """`prag.epochs=0`: as many passes as the pool has taken."""
 

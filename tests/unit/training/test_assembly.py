@@ -1,0 +1,108 @@
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyprag.config import Config
+from polyprag.config.weights import changed_keys
+from polyprag.knowledge.loading import load_knowledge
+from polyprag.records import Knowledge
+from polyprag.store import Store, open_store
+from polyprag.training import assembly
+from polyprag.training.assembly import assemble
+from polyprag.training.checkpoint import resume_path
+from polyprag.training.trainer import prepare_process
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Experiment logs directory .* exists and is not empty:UserWarning",
+    "ignore:.gradient_checkpointing_enable. is deprecated:FutureWarning",  # the name that all of transformers 5 knows
+)
+
+Train = Callable[..., None]
+
+
+@pytest.fixture
+def quick(configure) -> Callable[..., Config]:
+    """`quick(*overrides)`: a training on the library of a few steps, of the pool alone."""
+    few = ("training.epochs=1", "training.accelerator=cpu", "training.validate_every=0", "router.after_pool=false")
+
+    def configured(*overrides: str) -> Config:
+        config: Config = configure(*few, *overrides)
+        return config
+
+    return configured
+
+
+def train(config: Config, folder: Path, knowledge: Knowledge | None = None, *, resume: bool = False) -> None:
+    """What `train.py` does for a pool."""
+    knowledge = knowledge or load_knowledge(config.data)
+    prepare_process(config.run)
+    checkpoint = resume_path("auto" if resume else None, folder / "checkpoints", config)
+    assemble(config, knowledge).fit(folder, checkpoint)
+
+
+def stored(folder: Path) -> Store:
+    return open_store(folder / "store")
+
+
+class TestStore:
+    """Which store is kept when a training is taken up again after its last step."""
+
+    @pytest.fixture
+    def killed_before_storing(self, monkeypatch) -> Train:
+        """`killed_before_storing(config, folder, ...)`: a training that is stopped between checkpoint and store."""
+
+        def killed(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        def run(*arguments: Any) -> None:
+            with monkeypatch.context() as patched:
+                patched.setattr(assembly, "save_store", killed)
+                with pytest.raises(KeyboardInterrupt):
+                    train(*arguments)
+
+        return run
+
+    def test_its_own_is_kept(self, quick, tmp_path):
+        config = quick()
+        train(config, tmp_path)
+        first = stored(tmp_path)
+        assert first.manifest.training["learned_from"] == load_knowledge(config.data).fingerprint
+        train(quick("prag.rank=7"), tmp_path, resume=True)
+        assert stored(tmp_path).manifest.digest == first.manifest.digest
+
+    def test_that_of_another_configuration_is_replaced(self, quick, tmp_path, killed_before_storing):
+        train(quick(), tmp_path)
+        other = quick("training.learning_rate=0.01")
+        killed_before_storing(other, tmp_path)
+        assert changed_keys(stored(tmp_path).config_yaml, other) == ["training.learning_rate"]
+        train(other, tmp_path, resume=True)
+        assert changed_keys(stored(tmp_path).config_yaml, other) == []
+
+    def test_that_of_other_passages_is_replaced(self, quick, tmp_path, killed_before_storing):
+        config = quick()
+        train(config, tmp_path)
+        known = load_knowledge(config.data)
+        first = dataclasses.replace(known.passages[0], text=known.passages[0].text.replace("Arlen", "Ostra"))
+        other = dataclasses.replace(known, passages=(first, *known.passages[1:]))
+        killed_before_storing(config, tmp_path, other)
+        train(config, tmp_path, other, resume=True)
+        assert stored(tmp_path).passages[0].text == first.text
+        assert stored(tmp_path).manifest.training["learned_from"] == other.fingerprint
+
+    def test_one_that_tells_neither_data_nor_another_configuration_is_kept(self, quick, tmp_path, monkeypatch):
+        save = assembly.save_store
+
+        def as_before(*arguments: Any) -> None:
+            *others, facts = arguments
+            save(*others, {name: value for name, value in facts.items() if name != "learned_from"})
+
+        with monkeypatch.context() as patched:
+            patched.setattr(assembly, "save_store", as_before)
+            train(quick(), tmp_path)
+        first = stored(tmp_path).manifest
+        assert "learned_from" not in first.training
+        train(quick(), tmp_path, resume=True)
+        assert stored(tmp_path).manifest.digest == first.digest

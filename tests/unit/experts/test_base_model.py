@@ -1,5 +1,9 @@
+import json
 import shutil
+import socket
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import bitsandbytes as bnb
@@ -12,7 +16,7 @@ from transformers import AutoTokenizer
 
 from polyprag.config import BaseConfig, Dtype, Quantisation
 from polyprag.errors import ModelError
-from polyprag.experts.base_model import BUILTIN, builtin_folder, load_base, locate
+from polyprag.experts.base_model import BUILTIN, builtin_folder, is_whole, load_base, locate
 
 
 def refused(config: BaseConfig) -> str:
@@ -110,6 +114,85 @@ def test_a_hub_model_in_the_cache_needs_no_network(tiny_model_folder, monkeypatc
     assert locate(BaseConfig("org/model")) == tiny_model_folder
 
 
+@pytest.fixture
+def hub_that_hangs_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A hub that answers whether it is there and breaks every other connection."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection:
+                if connection.recv(65536).startswith(b"HEAD / "):
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{listening.getsockname()[1]}")
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join()
+
+
+@pytest.mark.usefixtures("hub_that_hangs_up")
+def test_a_connection_that_breaks_ends_in_one_line(monkeypatch, tmp_path):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    assert "the hub gives no copy (Server disconnected" in refused(BaseConfig("org/model"))
+
+
+def test_a_snapshot_that_holds_a_part_is_completed_from_the_hub(tiny_model_folder, monkeypatch, tmp_path):
+    cache = tmp_path / "models--org--model"
+    commit = "0" * 40
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs" / "main").write_text(commit)
+    (cache / "snapshots" / commit).mkdir(parents=True)
+    shutil.copy(tiny_model_folder / "config.json", cache / "snapshots" / commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    asked, download = [], huggingface_hub.snapshot_download
+
+    def completed(*, local_files_only: bool = False, **wanted: object) -> str:
+        if local_files_only:
+            return download(**wanted, local_files_only=True)
+        asked.append(wanted["repo_id"])
+        return str(tiny_model_folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", completed)
+    monkeypatch.setattr(httpx, "head", lambda *_, **__: None)
+    assert locate(BaseConfig("org/model")) == tiny_model_folder
+    assert asked == ["org/model"]
+
+
+@pytest.mark.parametrize(
+    ("files", "whole"),
+    [
+        (["tokenizer.json", "model.safetensors"], True),
+        (["tokenizer.model", "pytorch_model.bin"], True),
+        (["tokenizer.json", "model.safetensors.index.json", "a.safetensors", "b.safetensors"], True),
+        (["tokenizer.json", "model.safetensors.index.json", "a.safetensors"], False),
+        (["tokenizer_config.json", "model.safetensors"], False),
+        (["tokenizer.json", "config.json"], False),
+        ([], False),
+    ],
+)
+def test_a_whole_model_has_a_tokenizer_and_all_weights(tmp_path, files, whole):
+    for name in files:
+        content = {"weight_map": {"w1": "a.safetensors", "w2": "b.safetensors"}} if "index" in name else {}
+        (tmp_path / name).write_text(json.dumps(content))
+    assert is_whole(tmp_path) is whole
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"weight_map": []}', '{"weight_map": {"w": 1}}'])
+def test_an_index_that_cannot_be_read_names_nothing(tmp_path, content):
+    (tmp_path / "tokenizer.json").touch()
+    (tmp_path / "model.safetensors.index.json").write_text(content)
+    assert not is_whole(tmp_path)
+
+
 def test_a_hub_model_without_network_is_refused_after_one_short_try(monkeypatch):
     tried = []
 
@@ -178,3 +261,42 @@ def test_the_builtin_model_is_fetched_once(monkeypatch, tmp_path):
     (tmp_path / BUILTIN).mkdir()
     (tmp_path / BUILTIN / "config.json").write_text("{}")
     assert builtin_folder() == locate(BaseConfig(BUILTIN)) == tmp_path / BUILTIN
+
+
+class TestDevice:
+    @pytest.fixture(autouse=True)
+    def gpus(self, monkeypatch) -> Callable[[int], None]:
+        """`gpus(count)`: a machine with so many of them; two, and a process by itself, unless told otherwise."""
+
+        def see(count: int) -> None:
+            monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+            monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+        monkeypatch.delenv("LOCAL_RANK", raising=False)
+        see(2)
+        return see
+
+    def test_each_process_of_a_machine_has_its_own(self, monkeypatch):
+        assert device_of("cpu") == "cpu"
+        assert [device_of(name) for name in ("auto", "gpu", "cuda")] == ["cuda:0"] * 3
+        monkeypatch.setenv("LOCAL_RANK", "1")
+        assert [device_of(name) for name in ("auto", "gpu", "cuda")] == ["cuda:1"] * 3
+
+    def test_only_auto_does_without(self, gpus):
+        gpus(0)
+        assert [device_of(name) for name in ("auto", "cpu")] == ["cpu", "cpu"]
+        for name in ("gpu", "cuda"):
+            says = (
+                rf"^training\.accelerator is {name}, but torch finds no CUDA device here; use training\.accelerator=cpu"
+            )
+            with pytest.raises(ConfigError, match=says):
+                device_of(name)
+
+    @pytest.mark.parametrize(("count", "own"), [(2, 2), (1, 1)])
+    def test_more_processes_than_devices_are_refused(self, gpus, monkeypatch, count, own):
+        gpus(count)
+        monkeypatch.setenv("LOCAL_RANK", str(own))
+        says = rf"^training\.devices: this is process {own} .* sees {count} CUDA .*; use training\.devices={count}, or"
+        with pytest.raises(ConfigError, match=says):
+            device_of("auto")
+        assert device_of("cpu") == "cpu"

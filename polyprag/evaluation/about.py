@@ -7,6 +7,7 @@ from typing import Any
 from polyprag.cli import environment
 from polyprag.config.keys import config_values
 from polyprag.evaluation.trained import trained_with
+from polyprag.knowledge.loading import benchmark_of
 from polyprag.knowledge.selection import count_types
 from polyprag.methods.workbench import Workbench
 
@@ -44,6 +45,7 @@ def about_data(bench: Workbench, sha256: str, validation: int) -> dict[str, Any]
     data, test = bench.config.data, bench.knowledge.test
     return {
         "name": data.name.value,
+        "benchmark": benchmark_of(data),
         "sha256": sha256,
         "passages": len(bench.passages),
         "questions": len(test),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +21,9 @@ FREE_KEYS = (
     "evaluation.judge",
 )
 """Keys in which trainings may differ and still be the same but for their seed."""
+
+Scorer = Literal["f1", "prag_f1"]
+"""By whose rules an answer's F1 is measured: SQuAD's or PRAG's."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +59,25 @@ class Column:
         """Name of the data."""
         return str(self.runs[0].results["data"]["name"])
 
+    @property
+    def benchmark(self) -> str:
+        """Name of the benchmark that the data are of, also where they are read from PRAG's released files."""
+        told = self.runs[0].results["data"]
+        return str(told.get("benchmark") or told["name"])
+
     def having(self, *methods: str) -> tuple[EvaluatedRun, ...]:
         """The runs that have answered by all of these methods."""
         return tuple(run for run in self.runs if run.answers.keys() >= set(methods))
 
-    def f1(self, method: str, ids: Iterable[str] | None = None) -> Values:
+    def f1(self, method: str, ids: Iterable[str] | None = None, scorer: Scorer = "f1") -> Values:
         """F1 of questions by a method, a row for each run that has it, [T, N].
 
         Args:
             method: its name.
             ids: the questions in their order; all in the column's own order by default.
+            scorer: by whose rules.
         """
-        return f1_of(self.having(method), method, self.questions if ids is None else ids)
+        return f1_of(self.having(method), method, self.questions if ids is None else ids, scorer)
 
     def results(self, method: str) -> list[MethodResult]:
         """A method's results, one for each run that has it."""
@@ -108,10 +118,10 @@ def _untold(runs: Sequence[EvaluatedRun]) -> list[str]:
     ]
 
 
-def f1_of(runs: Iterable[EvaluatedRun], method: str, ids: Iterable[str]) -> Values:
+def f1_of(runs: Iterable[EvaluatedRun], method: str, ids: Iterable[str], scorer: Scorer = "f1") -> Values:
     """F1 of questions by a method, a row for each run, [T, N]."""
     order = list(ids)
-    return np.array([[run.answers[method][id_].scores.f1 for id_ in order] for run in runs])
+    return np.array([[getattr(run.answers[method][id_].scores, scorer) for id_ in order] for run in runs])
 
 
 def _but_for_seed(run: EvaluatedRun) -> Any:

@@ -35,6 +35,7 @@ class Score(TypedDict):
     f1_ci95: list[float]
     em: float
     contains: float
+    prag_f1: NotRequired[float]
     macro_f1: NotRequired[float]
     f1_seeds: NotRequired[list[float]]
     f1_sd: NotRequired[float]
@@ -51,7 +52,8 @@ class Score(TypedDict):
     judge: NotRequired[float]
 
 
-COSTS = (
+IF_TOLD = (
+    "prag_f1",
     *("seconds_to_first_token", "tokens_in", "tokens_out", "retrievals", "peak_memory_bytes"),
     *("offline_seconds_per_passage", "judge"),
 )
@@ -137,7 +139,7 @@ def _score(column: Column, method: str, resamples: int, seed: int) -> Score:
     if len(results) > 1:
         score["f1_seeds"] = [result["f1"] for result in results]
         score["f1_sd"] = float(np.std(score["f1_seeds"], ddof=1))
-    for figure in COSTS:
+    for figure in IF_TOLD:
         told = [cast(dict[str, float], result)[figure] for result in results if figure in result]
         if len(told) == len(results):
             score.update(cast(Score, {figure: _mean(told)}))

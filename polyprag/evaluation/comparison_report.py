@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,7 +31,7 @@ from polyprag.evaluation.grids import (
     print_tables,
 )
 from polyprag.evaluation.page.comparison_page import write_comparison_page
-from polyprag.evaluation.papers_mean import PAPERS_HEAD
+from polyprag.evaluation.papers_mean import PAPERS_HEAD, EightColumns
 from polyprag.evaluation.recorded import EvaluatedRun, find_evaluations, read_runs
 from polyprag.evaluation.report import CONTRAST_HEAD, contrast_cells, holm_note, split_controls
 from polyprag.files import write_json, write_text
@@ -42,12 +42,13 @@ KEYS = ("run.dir", "evaluation.methods", "evaluation.bootstrap", "evaluation.see
 """Keys that mean something here."""
 SCHEMA = 1
 _FIGURES = (
-    *("seeds", "n", "f1", "f1_sd", "em", "contains", "judge", "macro_f1", "seconds_per_question", "bytes_per_passage"),
+    *("seeds", "n", "f1", "f1_sd", "em", "contains", "prag_f1", "judge", "macro_f1"),
+    *("seconds_per_question", "bytes_per_passage"),
     *("seconds_to_first_token", "tokens_in", "tokens_out", "retrievals", "peak_memory_bytes"),
     *("offline_seconds_per_passage", "break_even", "break_even_prag"),
 )
 
-_EXTRAS = {"f1_sd": "SD over\nseeds", "judge": "judge"}
+_EXTRAS = {"prag_f1": "PRAG’s\nF1", "f1_sd": "SD over\nseeds", "judge": "judge"}
 
 
 def compare_runs(call: Call) -> None:
@@ -183,7 +184,7 @@ def _f1_grids(found: Comparison) -> list[Grid]:
 
 
 def _scores_grid(found: Comparison) -> Grid:
-    """Scores of methods in runs; the spread over seeds and a judge's share where there are any."""
+    """Scores of methods in runs; PRAG's F1, the spread over seeds and a judge's share where there are any."""
     scored = _scored(found)
     extras = {name: head for name, head in _EXTRAS.items() if any(name in score for *_, score in scored)}
     rows = [
@@ -229,12 +230,17 @@ def _scored(found: Comparison) -> list[tuple[str, Column, Score]]:
 
 def _papers_grids(found: Comparison) -> Iterator[Grid]:
     for base, methods in found.papers.items():
-        rows = [
-            (name, *map(format_score, (*mean["columns"], mean["mean"])), format_interval(mean["ci95"]))
-            for name, mean in methods.items()
-        ]
-        head = ("method", *PAPERS_HEAD, "mean", "95 %\ninterval")
-        yield Grid(f"F1 in the papers' eight columns, and their mean: {base}", head, *split_controls(rows))
+        by_prag: dict[str, EightColumns] = {name: mean["prag_f1"] for name, mean in methods.items()}
+        yield _papers_grid(f"F1 in the papers' eight columns, and their mean: {base}", methods)
+        yield _papers_grid(f"The same by PRAG's scorer: {base}", by_prag)
+
+
+def _papers_grid(title: str, means: Mapping[str, EightColumns]) -> Grid:
+    rows = [
+        (name, *map(format_score, (*mean["columns"], mean["mean"])), format_interval(mean["ci95"]))
+        for name, mean in means.items()
+    ]
+    return Grid(title, ("method", *PAPERS_HEAD, "mean", "95 %\ninterval"), *split_controls(rows))
 
 
 def _between_grids(found: Comparison) -> Iterator[Grid]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import TypedDict, get_args
 
 from polyprag.config import DataName
-from polyprag.evaluation.columns import Column
+from polyprag.evaluation.columns import Column, Scorer
 from polyprag.evaluation.statistics import mean_of_means_ci
 
 PAPERS_COLUMNS = (
@@ -22,12 +22,18 @@ PAPERS_HEAD = (
 """The same columns as tables call them."""
 
 
-class PapersMean(TypedDict):
+class EightColumns(TypedDict):
     """F1 in each of `PAPERS_COLUMNS`, their mean and its 95 % interval."""
 
     columns: list[float]
     mean: float
     ci95: list[float]
+
+
+class PapersMean(EightColumns):
+    """F1 by SQuAD's rules in the papers' columns, and under `prag_f1` by PRAG's scorer."""
+
+    prag_f1: EightColumns
 
 
 def papers_means(
@@ -48,14 +54,14 @@ def papers_means(
     found: dict[str, dict[str, PapersMean]] = {}
     notes = []
     for base in dict.fromkeys(column.base for column in columns):
-        own = [column for column in columns if column.base == base and column.data in names]
-        if {column.data for column in own} != names:
+        own = [column for column in columns if column.base == base and column.benchmark in names]
+        if {column.benchmark for column in own} != names:
             continue
         if len(own) > len(names):
             twice = ", ".join(column.label for column in own)
             notes.append(f"{base}: no mean of the papers' columns, several runs on one benchmark among {twice}")
             continue
-        by_data = {column.data: column for column in own}
+        by_data = {column.benchmark: column for column in own}
         empty = [f"{name} {kind}".strip() for name, kind in PAPERS_COLUMNS if not _ids(by_data[name], kind)]
         if empty:
             notes.append(f"{base}: no mean of the papers' columns, no questions of {', '.join(empty)}")
@@ -67,10 +73,15 @@ def papers_means(
 
 
 def _papers_mean(by_data: dict[str, Column], method: str, resamples: int, seed: int) -> PapersMean:
-    groups = [by_data[name].f1(method, _ids(by_data[name], kind)) for name, kind in PAPERS_COLUMNS]
+    squad, prag = (_eight_columns(by_data, method, scorer, resamples, seed) for scorer in get_args(Scorer))
+    return PapersMean(**squad, prag_f1=prag)
+
+
+def _eight_columns(by_data: dict[str, Column], method: str, scorer: Scorer, resamples: int, seed: int) -> EightColumns:
+    groups = [by_data[name].f1(method, _ids(by_data[name], kind), scorer) for name, kind in PAPERS_COLUMNS]
     means = [float(group.mean()) for group in groups]
     ends = mean_of_means_ci(groups, resamples, seed)
-    return PapersMean(columns=means, mean=sum(means) / len(means), ci95=list(ends))
+    return EightColumns(columns=means, mean=sum(means) / len(means), ci95=list(ends))
 
 
 def _ids(column: Column, kind: str) -> list[str]:

@@ -19,6 +19,8 @@ SCHEMA = 1
 class TypeResult(TypedDict):
     """Means over the questions of one type, with the 95 % interval of F1.
 
+    `prag_f1` is not in results of earlier versions.
+
     `own_first` is the share of questions whose first chosen passage is a gold one, where that is known.
     """
 
@@ -26,6 +28,7 @@ class TypeResult(TypedDict):
     f1: float
     em: float
     contains: float
+    prag_f1: NotRequired[float]
     f1_ci95: list[float]
     own_first: NotRequired[float]
 

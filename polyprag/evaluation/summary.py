@@ -52,7 +52,7 @@ def summarise(
         f1=overall["f1"],
         em=overall["em"],
         contains=overall["contains"],
-        prag_f1=_mean(answer.scores.prag_f1 for answer in answers),
+        prag_f1=overall["prag_f1"],
         f1_ci95=overall["f1_ci95"],
         seconds_per_question=_seconds(answers),
         prompt_tokens=prompt_tokens,
@@ -100,6 +100,7 @@ def _means(answers: Sequence[Answer], resamples: int, seed: int) -> TypeResult:
         f1=_mean(f1_N),
         em=_mean(answer.scores.em for answer in answers),
         contains=_mean(answer.scores.contains for answer in answers),
+        prag_f1=_mean(answer.scores.prag_f1 for answer in answers),
         f1_ci95=list(bootstrap_ci(f1_N, resamples, seed)),
     )
     known = [answer.own_first for answer in answers if answer.own_first is not None]

@@ -16,7 +16,7 @@ from polyprag.knowledge.benchmarks.outside import load_outside
 from polyprag.knowledge.corpus import Corpus, merge_into, read_corpus
 from polyprag.knowledge.demo_world import generate_world
 from polyprag.knowledge.questions import QuestionSet, settle
-from polyprag.knowledge.released import is_released
+from polyprag.knowledge.released import is_released, set_of
 from polyprag.knowledge.selection import describe, of_types, split_questions
 from polyprag.knowledge.splitting import Tokenize
 from polyprag.passages import positions_of
@@ -89,9 +89,25 @@ def _load_files(data: DataConfig, bad: BadRows, tokenize: Tokenize | None, corpu
 
 def _with_released(data: DataConfig) -> DataConfig:
     """If `data.path` is in PRAG's released layout, it names passages, augmentation and questions at once."""
-    if data.name is not DataName.JSONL or not data.path or data.questions or not is_released(Path(data.path)):
+    if not _names_released(data):
         return data
     return dataclasses.replace(data, path="", questions=data.path, augmentation=data.augmentation or data.path)
+
+
+def _names_released(data: DataConfig) -> bool:
+    """Whether `data.path` gives the questions, too, in PRAG's released layout."""
+    named = data.name is DataName.JSONL and bool(data.path) and not data.questions
+    return named and is_released(Path(data.path))
+
+
+def benchmark_of(data: DataConfig) -> str:
+    """Name of the papers' benchmark that the questions are of; empty where there is none or it cannot be told.
+
+    PRAG's released files lie in folders that are named after their set, `data_aug/SET/MODEL/`.
+    """
+    if data.name in BENCHMARKS:
+        return data.name.value
+    return set_of(Path(data.path)) if _names_released(data) else ""
 
 
 def _load_collected(data: DataConfig, bad: BadRows) -> Knowledge:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from polyprag.config import BENCHMARKS
 from polyprag.errors import DataError
 from polyprag.knowledge.bad_rows import BadRows
 from polyprag.knowledge.corpus import merge_into, pairs_of
@@ -27,6 +28,8 @@ from polyprag.records import Augmentation, Passage
 
 REWRITE, QA = "_rewrite", "_qa"
 """Ends of the keys that begin with the model's name."""
+_DEPTH = 3
+"""Names at the end of a path that can be of a set: `SET/MODEL/FILE`."""
 _START = 2**18
 """Bytes of a file that are looked at to tell its layout."""
 
@@ -54,6 +57,18 @@ def is_released(path: Path) -> bool:
         return any(_begins_as_released(file) for file in _files(path))
     except DataError:
         return False
+
+
+def set_of(path: Path) -> str:
+    """The benchmark that PRAG's files are of, after which they name a folder: `SET/MODEL/FILE`.
+
+    Args:
+        path: a file, the folder of a model, or the folder of a set.
+
+    Returns:
+        A name of `BENCHMARKS`; empty where no folder has one.
+    """
+    return next((part for part in reversed(path.absolute().parts[-_DEPTH:]) if part in set(BENCHMARKS)), "")
 
 
 def read_released(path: Path, passages: Iterable[Passage], bad: BadRows | None = None) -> dict[str, Augmentation]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,7 +113,18 @@ def _scores_table(found: Source, names: list[str]) -> Table:
             if name in run["methods"]:
                 path: tuple[Step, ...] = ("runs", at, "methods", name)
                 rows.append((name, (words(run["label"]), *_cells(found, path))))
-    head = ("method", "run", "n", "F1", "95 % interval", "EM", "contains", "time/question", "bytes/passage")
+    head = (
+        "method",
+        "run",
+        "n",
+        "F1",
+        "95 % interval",
+        "EM",
+        "contains",
+        "PRAG’s F1",
+        "time/question",
+        "bytes/passage",
+    )
     return table("Scores and costs by method and run", head, rows, names=2)
 
 
@@ -124,21 +135,27 @@ def _cells(found: Source, path: tuple[Step, ...]) -> tuple[Content, ...]:
         found.interval(score, *path, "f1_ci95"),
         found.number(score, *path, "em"),
         found.number(score, *path, "contains"),
+        found.number(score, *path, "prag_f1"),
         found.number(seconds, *path, "seconds_per_question"),
         found.number(size, *path, "bytes_per_passage"),
     )
 
 
 def _papers_tables(found: Source) -> Iterator[tuple[Markup, Table]]:
-    """The papers' eight columns and their mean, for each base model that has them."""
+    """The papers' eight columns and their mean, for each base model that has them, and the same by PRAG's scorer."""
     for base, methods in found.get("papers_mean").items():
-        rows = []
-        for name in in_order(methods):
-            path: tuple[Step, ...] = ("papers_mean", base, name)
-            columns = tuple(found.number(score, *path, "columns", at) for at in range(len(PAPERS_HEAD)))
-            rows.append((name, (*columns, found.number(score, *path, "mean"), found.interval(score, *path, "ci95"))))
-        head = ("method", *map(words, PAPERS_HEAD), "mean", "95 % interval")
-        yield words(base), table("The papers' eight columns", head, rows)
+        yield words(base), _papers_table(found, base, in_order(methods))
+        yield words(f"{base}, by PRAG’s scorer"), _papers_table(found, base, in_order(methods), "prag_f1")
+
+
+def _papers_table(found: Source, base: str, methods: Sequence[str], *scorer: Step) -> Table:
+    rows = []
+    for name in methods:
+        path: tuple[Step, ...] = ("papers_mean", base, name, *scorer)
+        columns = tuple(found.number(score, *path, "columns", at) for at in range(len(PAPERS_HEAD)))
+        rows.append((name, (*columns, found.number(score, *path, "mean"), found.interval(score, *path, "ci95"))))
+    head = ("method", *map(words, PAPERS_HEAD), "mean", "95 % interval")
+    return table("The papers' eight columns", head, rows)
 
 
 def _between_tables(found: Source) -> Iterator[tuple[Markup, Markup, Table]]:

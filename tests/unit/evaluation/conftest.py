@@ -22,6 +22,7 @@ OWN: Mapping[str, Any] = {}
 
 
 def scored(method: str, number: int, f1: float, kind: str, about: str) -> Answer:
+    """An answer whose F1 by PRAG's scorer is half of that by SQuAD's."""
     return Answer(
         method=method,
         question_id=f"q{number}",
@@ -30,7 +31,7 @@ def scored(method: str, number: int, f1: float, kind: str, about: str) -> Answer
         gold=("this",),
         prediction="that",
         raw_prediction="that",
-        scores=Scores(f1=f1, em=float(f1 == 1.0), contains=f1, prag_f1=f1),
+        scores=Scores(f1=f1, em=float(f1 == 1.0), contains=f1, prag_f1=f1 / 2),
         retrieved=(),
         top_experts=(),
         prompt_tokens=10,
@@ -68,6 +69,7 @@ def evaluate(tmp_path) -> Evaluate:
         told = {"base": facts.get("base", "tiny"), "quantisation": "none", "seed": facts.get("seed", 0)}
         told |= {"config": {"run.seed": told["seed"], **config}} if config is not None else {}
         data = {"name": facts.get("data", "demo"), "sha256": about, "passages": 3}
+        data |= {"benchmark": facts["benchmark"]} if "benchmark" in facts else {}
         write_json(folder / "results.json", merge_results(None, told, data, methods, []))
         return folder
 

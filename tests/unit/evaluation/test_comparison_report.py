@@ -96,10 +96,12 @@ def test_the_papers_mean_is_shown_where_runs_cover_the_benchmarks(evaluate, tmp_
     run(*runs, f"run.dir={tmp_path / 'out'}", "evaluation.bootstrap=100")
     text = capsys.readouterr().out
     table = text[text.index("papers' eight columns") :]
-    (line,) = [line for line in table.splitlines() if line.startswith("prag ")]
+    line, by_prag = [line for line in table.splitlines() if line.startswith("prag ")]
     mean = (1.0 + 0.5 + 0.0 + 1.0 + 0.5 + 0.75 + 0.625 + 0.625) / 8
     figures = ["1.000", "0.500", "0.000", "1.000", "0.500", "0.750", "0.625", "0.625", f"{mean:.3f}"]
     assert line.split()[1:10] == figures
+    halves = ["0.500", "0.250", "0.000", "0.500", "0.250", "0.375", "0.312", "0.312", f"{mean / 2:.3f}"]
+    assert by_prag.split()[1:10] == halves
     found = json.loads((tmp_path / "out" / "comparison.json").read_text())["papers_mean"]
     assert found["tiny, none"]["prag"]["mean"] == pytest.approx(mean)
 

@@ -4,7 +4,9 @@ import json
 
 import pytest
 
+from polyprag.config import DataName
 from polyprag.evaluation import data as evaluation_data
+from polyprag.evaluation.about import about_data
 from polyprag.evaluation.data import RECALL_AT, data_lines, data_sha, measure_data
 from polyprag.methods.workbench import Workbench
 
@@ -50,6 +52,17 @@ class TestMeasuring:
         measured = measure_data(unknown, tmp_path / "evaluation")
         assert "recall" not in measured
         assert "8 of 8 test questions without known gold passages" in " ".join(measured["card"]["warnings"])
+
+    def test_files_of_prags_release_are_told_to_be_of_their_benchmark(self, make_bench, tmp_path):
+        bench = make_bench(trained=False)
+        assert about_data(bench, "ab", 0)["benchmark"] == ""
+        folder = tmp_path / "popqa" / "llama"
+        folder.mkdir(parents=True)
+        (folder / "total.json").write_text('[{"augment": []}]')
+        data = dataclasses.replace(bench.config.data, name=DataName.JSONL, path=str(folder), questions="")
+        released = Workbench(dataclasses.replace(bench.config, data=data), bench.knowledge, bench.folder)
+        told = about_data(released, "ab", 0)
+        assert (told["name"], told["benchmark"]) == ("jsonl", "popqa")
 
 
 class TestLines:

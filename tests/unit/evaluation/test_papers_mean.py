@@ -43,8 +43,29 @@ def test_each_column_counts_alike(columns) -> None:
     assert mean["mean"] == pytest.approx(np.mean(COLUMNS))
     low, high = mean["ci95"]
     assert low < mean["mean"] < high
-    assert found["tiny, none"]["vanilla"] == {"columns": [0.0] * 8, "mean": 0.0, "ci95": [0.0, 0.0]}
+    nothing = {"columns": [0.0] * 8, "mean": 0.0, "ci95": [0.0, 0.0]}
+    assert found["tiny, none"]["vanilla"] == {**nothing, "prag_f1": nothing}
     assert not notes
+
+
+def test_columns_and_mean_are_told_by_prags_scorer_too(columns) -> None:
+    by_squad = papers_means(columns(), 500, seed=0)[0]["tiny, none"]["prag"]
+    by_prag = by_squad["prag_f1"]
+    assert by_prag["columns"] == pytest.approx([value / 2 for value in COLUMNS])
+    assert by_prag["mean"] == pytest.approx(by_squad["mean"] / 2)
+    assert by_prag["ci95"] == pytest.approx([end / 2 for end in by_squad["ci95"]])
+
+
+def test_files_of_prags_release_stand_for_their_benchmark(columns, recorded) -> None:
+    f1, types = BENCHMARKS["2wikimultihopqa"]
+    scores = {"prag": f1, "vanilla": f1}
+    released = recorded("released", scores, types, data="jsonl", benchmark="2wikimultihopqa")
+    unknown = recorded("unknown", scores, types, data="jsonl", benchmark="")
+    others = columns(**{"2wikimultihopqa": None})
+    found, notes = papers_means([*others, *pool_seeds([released])[0]], 50, seed=0)
+    assert found["tiny, none"]["prag"]["columns"] == pytest.approx(COLUMNS)
+    assert not notes
+    assert papers_means([*others, *pool_seeds([unknown])[0]], 50, seed=0) == ({}, [])
 
 
 def test_base_models_have_means_of_their_own_and_need_all_benchmarks(columns) -> None:

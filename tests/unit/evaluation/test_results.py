@@ -45,7 +45,8 @@ class TestSummary:
             *("prompt_tokens", "new_tokens", "bytes_per_passage", "train_seconds", "choice", "tokens_in"),
         }
         assert set(result["by_type"]) == {"bridge", "comparison"}
-        assert set(result["by_type"]["bridge"]) == {"n", "f1", "em", "contains", "f1_ci95"}
+        assert set(result["by_type"]["bridge"]) == {"n", "f1", "em", "contains", "prag_f1", "f1_ci95"}
+        assert result["by_type"]["bridge"]["prag_f1"] == 0.75
         assert set(result["seconds_per_question"]) == {"total", *STEPS}
         assert json.loads(json.dumps(result, allow_nan=False)) == result
 

@@ -11,7 +11,7 @@ from polyprag.config import DataConfig, DataName, OnBadRow
 from polyprag.errors import DataError
 from polyprag.knowledge.augmentations import read_augmentation
 from polyprag.knowledge.bad_rows import BadRows
-from polyprag.knowledge.loading import load_knowledge
+from polyprag.knowledge.loading import benchmark_of, load_knowledge
 from polyprag.knowledge.released import is_released, read_released, released_questions
 from polyprag.records import Augmentation, Passage, QAPair
 
@@ -207,3 +207,27 @@ def test_any_content_gives_records_or_a_data_error(tmp_path_factory, entries):
     for read in (read_released, released_questions):
         error = error_of(read, path)
         assert error is None or (str(error).startswith(str(path)) and "\n" not in str(error))
+
+
+@pytest.mark.parametrize("named", ["", MODEL, f"{MODEL}/bridge.json"])
+def test_files_are_of_the_set_that_their_folder_is_named_after(tmp_path, named):
+    folder = tmp_path / "popqa" / "data_aug" / "hotpotqa"
+    write(folder / MODEL / "bridge.json", [entry(0, 0)])
+    assert benchmark_of(DataConfig(name=DataName.JSONL, path=str(folder / named))) == "hotpotqa"
+
+
+def test_the_folder_counts_from_where_it_is_called(tmp_path, monkeypatch):
+    write(tmp_path / "2wikimultihopqa" / MODEL / "bridge.json", [entry(0, 0)])
+    monkeypatch.chdir(tmp_path / "2wikimultihopqa")
+    assert benchmark_of(DataConfig(name=DataName.JSONL, path=MODEL)) == "2wikimultihopqa"
+
+
+def test_other_files_and_questions_are_of_no_benchmark(tmp_path):
+    released = write(tmp_path / "hotpotqa" / MODEL / "bridge.json", [entry(0, 0)])
+    unnamed = write(tmp_path / "mine" / MODEL / "bridge.json", [entry(0, 0)])
+    corpus = write(tmp_path / "hotpotqa" / "corpus.jsonl", {"title": "Ann", "text": TEXTS[0]})
+    assert benchmark_of(DataConfig(name=DataName.JSONL, path=str(unnamed))) == ""
+    assert benchmark_of(DataConfig(name=DataName.JSONL, path=str(corpus))) == ""
+    assert benchmark_of(DataConfig(name=DataName.JSONL, path=str(released), questions="gold.jsonl")) == ""
+    assert benchmark_of(DataConfig(name=DataName.DEMO)) == ""
+    assert benchmark_of(DataConfig(name=DataName.POPQA)) == "popqa"

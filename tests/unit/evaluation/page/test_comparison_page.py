@@ -73,7 +73,8 @@ def test_seeds_and_the_papers_mean_are_shown(evaluated, compared):
     assert numbers["papers_mean"]
     assert numbers["differences_over_seeds"]
     paths = {number.path for number in page.numbers}
-    assert "papers_mean.tiny, none.prag.columns.7" in paths
+    assert {f"papers_mean.tiny, none.prag.{scorer}columns.7" for scorer in ("", "prag_f1.")} <= paths
+    assert "runs.0.methods.prag.prag_f1" in paths
     assert any(path.startswith("differences_over_seeds.") for path in paths)
     assert "<script>alert(1)" in "".join(page.text)
 

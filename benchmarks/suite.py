@@ -3,9 +3,10 @@
 Run as: python benchmarks/suite.py [CASE=NAME …] [--slow] [--list] [--results FILE]
 
 A name is that of a case, of a module in benchmarks/cases (all its cases), or `all`. Without names every case runs that
-is not slow; `--slow` adds those, and naming a slow case runs it. Each case runs in a process of its own, in alternating
-rounds of both sides, and gives the median and the quartiles of the rounds' ratios. Results of cases that were not run
-stay as they are, unless they come from another machine. The status is 1 if a case fails to run or misses its bar.
+is not slow; `--slow` adds those, and naming a slow case, or a module that has only such, runs it. Each case runs in a
+process of its own, in alternating rounds of both sides, and gives the median and the quartiles of the rounds' ratios.
+Results of cases that were not run stay as they are, unless they come from another machine. The status is 1 if a case
+fails to run or misses its bar.
 
 A module of cases offers `CASES`, a tuple of `Case` from benchmarks/measuring.py.
 """
@@ -78,7 +79,7 @@ def chosen_cases(modules: Mapping[str, Sequence[Case]], names: Sequence[str], sl
     Args:
         modules: all cases, by module.
         names: of cases or modules, or `all`; none means all that are not slow.
-        slow: whether slow ones are meant where only a module or nothing is named.
+        slow: whether slow ones are meant where nothing is named, or only a module that has others as well.
 
     Raises:
         ConfigError: a name is that of nothing.
@@ -89,7 +90,8 @@ def chosen_cases(modules: Mapping[str, Sequence[Case]], names: Sequence[str], sl
         if name == "all":
             chosen |= {case.name for case in every}
         elif name in modules:
-            chosen |= {case.name for case in modules[name] if slow or not case.slow}
+            own = modules[name]
+            chosen |= {case.name for case in own if slow or not case.slow} or {case.name for case in own}
         elif name in {case.name for case in every}:
             chosen.add(name)
         else:

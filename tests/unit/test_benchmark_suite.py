@@ -13,6 +13,7 @@ def case_of(name: str, value: float = 2.0, slow: bool = False) -> Case:
 
 
 MODULES = {"fast": (case_of("a"), case_of("b")), "more": (case_of("c", slow=True),)}
+MIXED = {**MODULES, "both": (case_of("d"), case_of("e", slow=True))}
 
 
 def test_bars_hold_up_to_and_at_their_limit():
@@ -40,18 +41,19 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios():
 @pytest.mark.parametrize(
     ("names", "slow", "expected"),
     [
-        ([], False, "ab"),
-        ([], True, "abc"),
+        ([], False, "abd"),
+        ([], True, "abcde"),
         (["b"], False, "b"),
         (["c"], False, "c"),
-        (["more"], False, ""),
-        (["more"], True, "c"),
+        (["more"], False, "c"),
+        (["both"], False, "d"),
+        (["both"], True, "de"),
         (["c", "fast"], False, "abc"),
-        (["all"], False, "abc"),
+        (["all"], False, "abcde"),
     ],
 )
 def test_cases_are_chosen_by_their_own_name_or_their_modules(names, slow, expected):
-    assert "".join(case.name for case in suite.chosen_cases(MODULES, names, slow)) == expected
+    assert "".join(case.name for case in suite.chosen_cases(MIXED, names, slow)) == expected
 
 
 def test_a_name_of_nothing_is_refused_in_one_line():

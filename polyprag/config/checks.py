@@ -31,6 +31,7 @@ NEVER_EMPTY = (
     "evaluation.methods",
     "logging.project",
 )
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda")
 STRATEGIES = ("auto", "ddp", "fsdp")
 """How processes that train together share the base model: whole in each, or spread over them."""
 
@@ -218,6 +219,9 @@ def _check_judge(config: Config) -> None:
 def _check_processes(config: Config) -> None:
     Shard.of(config.run.shard)
     training, router = config.training, config.router
+    if training.accelerator not in ACCELERATORS:
+        reason = f"but must be {', '.join(ACCELERATORS[:-1])} or {ACCELERATORS[-1]}"
+        raise _refusal("training.accelerator", training.accelerator, reason)
     name, strategy = "training.strategy", training.strategy
     if strategy.startswith("deepspeed"):
         reason = (

@@ -123,7 +123,7 @@ class TrainingConfig:
     checkpoint_minutes: float = key(
         5.0, "minutes between checkpoints; one is also written at the end, and on SIGINT or SIGTERM", POSITIVE
     )
-    accelerator: str = key("auto", "Lightning accelerator: auto, cpu, gpu")
+    accelerator: str = key("auto", "auto: a CUDA GPU where there is one; cpu; gpu or cuda: a GPU or nothing")
     devices: int = key(1, "devices of a machine that train together, each with a process of its own", ONE_OR_MORE)
     nodes: int = key(1, "machines that train together; srun or torchrun starts the processes then", ONE_OR_MORE)
     strategy: str = key(

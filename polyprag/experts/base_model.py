@@ -75,8 +75,8 @@ def device_of(accelerator: str) -> str:
         return "cpu"
     if not has_cuda:
         raise ConfigError(
-            f"training.accelerator is {accelerator}, but torch finds no CUDA device here; use training.accelerator=cpu, "
-            "or auto, or install torch and a driver for CUDA"
+            f"training.accelerator is {accelerator}, but torch finds no CUDA device here; use "
+            "training.accelerator=cpu, or auto, or install torch and a driver for CUDA"
         )
     own, found = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if own >= found:

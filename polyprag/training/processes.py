@@ -38,7 +38,8 @@ def join(training: TrainingConfig) -> None:
     """Meet the other processes, if this one was started together with some; all but the first fall silent.
 
     Raises:
-        ConfigError: the configuration wants another number of processes than were started.
+        ConfigError: the configuration wants another number of processes than were started, or this one has no GPU of
+            those that are wanted.
     """
     own = place()
     if own is None or dist.is_initialized():

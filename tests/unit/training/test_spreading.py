@@ -29,10 +29,12 @@ def test_a_model_without_a_list_of_blocks_is_refused():
     [
         ({"strategy": "deepspeed_stage_2"}, r"training\.strategy is 'deepspeed_stage_2', which could shard the small"),
         ({"strategy": "ddp_spawn"}, r"training\.strategy is 'ddp_spawn', but must be auto, ddp or fsdp"),
+        ({"accelerator": "GPU"}, r"training\.accelerator is 'GPU', but must be auto, cpu, gpu or cuda$"),
+        ({"accelerator": "gpus"}, r"training\.accelerator is 'gpus', but must be auto, cpu, gpu or cuda$"),
         ({"strategy": "fsdp"}, r"training\.strategy is 'fsdp', but one process trains, .* set training\.devices"),
     ],
 )
-def test_strategies_that_cannot_work_are_refused(keys, line):
+def test_accelerators_and_strategies_that_cannot_work_are_refused(keys, line):
     config = Config()
     for name, value in keys.items():
         setattr(config.training, name, value)

@@ -20,6 +20,7 @@ from polyprag.errors import ConfigError, Interrupted
 from polyprag.files import write_bytes
 from polyprag.training.exchange import from_all, largest
 from polyprag.training.launching import STOPPING
+from polyprag.training.optimisation import ends_step
 from polyprag.training.processes import first_decides
 
 __all__ = ["LAST", "MAY_DIFFER", "AtomicCheckpointIO", "Checkpointing", "changed_keys", "resume_path"]
@@ -68,6 +69,7 @@ class Checkpointing(pl.Callback):
         self.signum = 0
         self.handlers: dict[int, Any] = {}
         self.random_state: dict[str, Any] | None = None
+        self.device = torch.device("cpu")
         self.earlier_seconds = 0.0
         self.started_at = time.monotonic()
         self.trained = False
@@ -80,11 +82,13 @@ class Checkpointing(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Go on with the saved random state, and listen for signals."""
         self.saved_at = self.started_at = time.monotonic()
+        self.device = pl_module.device
         if self.random_state is not None:
             own = [self.random_state, *self.random_state.get("others", [])][trainer.global_rank]
             torch.set_rng_state(own["cpu"])
-            if torch.cuda.is_available() and own["cuda"]:
-                torch.cuda.set_rng_state_all(own["cuda"])
+            if self.device.type == "cuda" and own["cuda"]:
+                last = len(own["cuda"]) - 1  # older checkpoints hold the states of all devices that were visible
+                torch.cuda.set_rng_state(own["cuda"][min(self.device.index or 0, last)], self.device)
             self.random_state = None
         for signum in STOPPING:
             self.handlers[signum] = signal.signal(signum, self._on_signal)
@@ -98,7 +102,7 @@ class Checkpointing(pl.Callback):
             Interrupted: a signal came; the checkpoint is written.
         """
         self.trained = True
-        if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
+        if not ends_step(trainer, batch_idx):
             return
         is_due = trainer.is_global_zero and time.monotonic() - self.saved_at >= self.seconds
         signum, due = largest([self.signum, is_due], pl_module.device)
@@ -135,8 +139,8 @@ class Checkpointing(pl.Callback):
         self._restore_handlers()
 
     def state_dict(self) -> dict[str, Any]:
-        """The random state of all devices of each process, and the seconds of training."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        """The random state of each process, on the CPU and on its own device, and the seconds of training."""
+        cuda = [torch.cuda.get_rng_state(self.device)] if self.device.type == "cuda" else []
         first, *others = from_all({"cpu": torch.get_rng_state(), "cuda": cuda})
         return {**first, "others": others, "seconds": self.train_seconds}
 

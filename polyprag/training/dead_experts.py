@@ -17,7 +17,7 @@ from polyprag.config import Config
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter, dead_experts
 from polyprag.training.module import PoolModule
-from polyprag.training.optimisation import PoolOptimizer
+from polyprag.training.optimisation import PoolOptimizer, ends_step
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -42,8 +42,7 @@ class DeadExperts(pl.Callback):
         """Look after every so many optimiser steps."""
         assert isinstance(pl_module, PoolModule)
         step, every = trainer.global_step, self.config.routing.reseed_every
-        stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or trainer.is_last_batch
-        if not stepped or step % every or step + every > self.steps:
+        if not ends_step(trainer, batch_idx) or step % every or step + every > self.steps:
             return
         dead_GK = dead_experts(pl_module.router.gates(), self.config.routing)
         for logger in trainer.loggers:  # at once, since looks need not fall on steps that Lightning logs

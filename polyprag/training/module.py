@@ -33,10 +33,12 @@ from polyprag.training.batches import Batch
 from polyprag.training.datamodule import KnowledgeData
 from polyprag.training.draws import drawn_for
 from polyprag.training.exchange import StepMeans, average_gradient, from_all, together
-from polyprag.training.optimisation import PoolOptimizer, warmup_and_decay
+from polyprag.training.optimisation import PoolOptimizer, ends_step, warmup_and_decay
 
 CHUNK = 1024
 """Most labels whose logits are in memory at once."""
+WHOLE = "whole"
+"""The loss with its penalties among the means of a step; it is looked at and is no curve."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class PoolModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.base, self.pool, self.config, self.tasks = base, pool, config, tasks
+        # Lightning, DDP and checkpoints see a module's own parameters, and the pool lies in the base model
         self.experts = nn.ParameterList(pool.parameters())
         self.router = router
         self.neighbours_NM = neighbours_NM
@@ -90,7 +93,10 @@ class PoolModule(pl.LightningModule):
             base.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The mean loss over all labels of a batch, and its gates [B, G, K]."""
+        """The mean loss over all labels of a batch, and its gates [B, G, K].
+
+        The gates come into force here and end in `on_after_backward`.
+        """
         gates_BGK = self.gates(batch.tasks_B)
         self.pool.context.activate(gates_BGK)
         return label_loss(self.base.model, batch), gates_BGK
@@ -100,7 +106,8 @@ class PoolModule(pl.LightningModule):
         if self.neighbours_NM is None:
             gates_BGK: Tensor = self.router(tasks_B)
             return gates_BGK
-        tasks_BP = torch.cat([tasks_B[:, None], self.neighbours_NM.to(tasks_B.device)[tasks_B]], dim=1)
+        similar_BM = self.neighbours_NM[tasks_B.to(self.neighbours_NM.device)].to(tasks_B.device)
+        tasks_BP = torch.cat([tasks_B[:, None], similar_BM], dim=1)
         merged_BP = torch.zeros(tasks_BP.shape, device=tasks_B.device)
         merged_BP[:, 0] = 1
         chosen_B = torch.rand(len(tasks_B), device=tasks_B.device) < self.config.routing.merge_in_training
@@ -132,22 +139,22 @@ class PoolModule(pl.LightningModule):
         self.step_tasks |= set(batch.tasks_B.tolist())
         self.step_means.add(
             {
-                "whole": loss,
+                WHOLE: loss,
                 "train/loss": lm_loss,
                 **{f"train/{name}": value for name, (_, value) in penalties.items()},
                 **{f"routing/{name}": value for name, value in usage(gates_BGK.detach()).items()},
             },
             counts,
         )
-        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0 or self.trainer.is_last_batch:
+        if ends_step(self.trainer, batch_idx):
             self._tell_step()
-        return loss if counts else loss * 0.0
+        return loss if counts else loss * 0.0  # all processes take part in DDP's backward pass, a filler with nothing
 
     def _tell_step(self) -> None:
         """Log the means of the step that ends with the present batch, before it changes weights."""
         means, tasks = self.step_means.take(), self.step_tasks
         self.step_tasks = set()
-        whole = float(means.pop("whole"))
+        whole = float(means.pop(WHOLE))
         if not math.isfinite(whole):
             raise TrainingError(
                 f"the loss is {whole} at step {self.global_step}, in a batch of passages "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.optim import AdamW, Optimizer, SparseAdam
@@ -76,3 +77,13 @@ def warmup_and_decay(optimizer: Optimizer, warmup: float, steps: int) -> LambdaL
         return max(0.0, (steps - step) / max(1, steps - rising))
 
     return LambdaLR(optimizer, factor)
+
+
+def ends_step(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether an optimiser step ends with a batch; else its gradients are added to those of the next.
+
+    Args:
+        trainer: the one that is training.
+        batch_idx: the batch's position in the epoch, from 0.
+    """
+    return (batch_idx + 1) % trainer.accumulate_grad_batches == 0 or bool(trainer.is_last_batch)

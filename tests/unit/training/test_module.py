@@ -230,6 +230,24 @@ def test_about_the_asked_share_of_rows_is_merged(tiny_base, tiny_knowledge, conf
     assert float((mass_B > 1.5).float().mean()) == pytest.approx(0.25, abs=0.03)
 
 
+class Table:
+    """A tensor that gives its rows and refuses to go anywhere as a whole."""
+
+    def __init__(self, rows_NM: Tensor) -> None:
+        self.rows_NM, self.device = rows_NM, rows_NM.device
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        return self.rows_NM[rows]
+
+
+def test_only_the_similar_passages_of_a_batch_go_to_its_device(tiny_base, tiny_knowledge, config):
+    config.routing.merge_in_training = 1.0
+    training = Training(tiny_base, tiny_knowledge, config, neighbours=[[1], [0], [0]])
+    expected = training.module.gates(torch.tensor([2, 0]))
+    training.module.neighbours_NM = Table(torch.tensor([[1], [0], [0]]))
+    assert torch.equal(training.module.gates(torch.tensor([2, 0])), expected)
+
+
 def test_validation_uses_the_gates_of_the_gold_passage(tiny_base, tiny_knowledge, config, monkeypatch):
     training = Training(tiny_base, tiny_knowledge, config)
     seen = []

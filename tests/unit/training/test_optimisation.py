@@ -1,6 +1,7 @@
 """Shapes: G routed groups, K experts, N passages."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from polyprag.config import RoutingConfig, TrainingConfig
 from polyprag.experts.routing import TaskRouter
-from polyprag.training.optimisation import PoolOptimizer, warmup_and_decay
+from polyprag.training.optimisation import PoolOptimizer, ends_step, warmup_and_decay
 
 PASSAGES, GROUPS, EXPERTS = 5, 2, 3
 
@@ -184,3 +185,11 @@ def test_a_step_touches_the_rows_of_its_batch_alone():
     for name in ("exp_avg", "exp_avg_sq"):
         assert not state[name][[1, 3, 4]].any()
         assert state[name][[0, 2]].any()
+
+
+@pytest.mark.parametrize(
+    ("accumulate", "ends"), [(1, [0, 1, 2, 3, 4]), (2, [1, 3, 4]), (3, [2, 4]), (5, [4]), (9, [4])]
+)
+def test_a_step_ends_with_every_so_many_batches_and_with_the_last(accumulate, ends):
+    trainers = [SimpleNamespace(accumulate_grad_batches=accumulate, is_last_batch=batch == 4) for batch in range(5)]
+    assert [batch for batch, trainer in enumerate(trainers) if ends_step(trainer, batch)] == ends

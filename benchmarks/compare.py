@@ -37,8 +37,8 @@ SYSTEMS = (
     "poly_prag_hybrid,format_lora"
 )
 """The methods of every set; `format_lora` is a control. More controls: configs/sweeps/ablations.yaml."""
-GOLD = ",poly_prag_oracle,poly_prag_uniform,poly_prag_shuffled"
-"""Controls of sets whose questions all have a gold passage in the corpus."""
+GOLD = ",poly_prag_oracle,poly_prag_uniform,poly_prag_shuffled,poly_prag_random,global_lora"
+"""Controls of sets whose questions all have a gold passage in the corpus: what routing carries, and what it adds."""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,15 @@
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 from polyprag.config import Config
 from polyprag.config.loading import load_config, to_yaml
 from polyprag.errors import ConfigError
-from polyprag.training.checkpoint import LAST, AtomicCheckpointIO, resume_path
+from polyprag.training.checkpoint import LAST, AtomicCheckpointIO, Checkpointing, resume_path
 
 
 @pytest.fixture
@@ -43,3 +47,73 @@ def test_other_keys_are_named_before_other_data(folder):
     config = load_config(None, ["experts.rank=7"])
     with pytest.raises(ConfigError, match=r"experts\.rank differ from the checkpoint"):
         resume_path("auto", folder, config, learned_from="others")
+
+
+class TestRandomState:
+    """What a process goes on with on its own device, whatever other devices were or are visible to it."""
+
+    @pytest.fixture
+    def states(self, monkeypatch) -> dict[int, Tensor]:
+        """The random states of the devices that are visible, by index; a single one to begin with."""
+        found = {0: torch.tensor([7])}
+
+        def put(state: Tensor, device: torch.device) -> None:
+            assert device.index in found, "no such device"
+            found[device.index] = state
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: found[device.index])
+        monkeypatch.setattr(torch.cuda, "set_rng_state", put)
+        return found
+
+    def started(self, folder: Path, device: str, saved: dict[str, Any] | None = None) -> Checkpointing:
+        """The callback of a process on a device, after training has begun, or gone on from what was saved."""
+        checkpoints = Checkpointing(folder, 1)
+        if saved is not None:
+            checkpoints.load_state_dict(saved)
+        trainer, module = SimpleNamespace(global_rank=0), SimpleNamespace(device=torch.device(device))
+        checkpoints.on_train_start(trainer, module)
+        checkpoints.teardown(trainer, module, "fit")
+        return checkpoints
+
+    def saved_before(self, *cuda: int) -> dict[str, Any]:
+        """As checkpoints were written that hold the states of all devices."""
+        states = [torch.tensor([state]) for state in cuda]
+        return {"cpu": torch.get_rng_state(), "cuda": states, "others": [], "seconds": 1.0}
+
+    def test_that_of_the_own_device_alone_is_saved(self, tmp_path, states):
+        states[1] = torch.tensor([8])
+        saved = self.started(tmp_path, "cuda:1").state_dict()
+        assert [state.tolist() for state in saved["cuda"]] == [[8]]
+        assert self.started(tmp_path, "cpu").state_dict()["cuda"] == []
+
+    def test_it_goes_on_on_another_device(self, tmp_path, states):
+        states[1] = torch.tensor([8])
+        saved = self.started(tmp_path, "cuda:1").state_dict()
+        del states[1]
+        self.started(tmp_path, "cuda:0", saved)
+        assert states[0].tolist() == [8]
+
+    @pytest.mark.parametrize(("visible", "device", "expected"), [(1, 0, 5), (3, 1, 6), (3, 2, 6)])
+    def test_older_checkpoints_hold_those_of_all_devices(self, tmp_path, states, visible, device, expected):
+        states.update({index: torch.tensor([0]) for index in range(visible)})
+        self.started(tmp_path, f"cuda:{device}", self.saved_before(5, 6))
+        assert states[device].tolist() == [expected]
+        assert all(state.tolist() != [expected] for index, state in states.items() if index != device)
+
+    @pytest.mark.parametrize(("device", "cuda"), [("cpu", (5, 6)), ("cuda:0", ())])
+    def test_without_a_gpu_before_or_now_that_of_the_cpu_goes_on(self, tmp_path, states, device, cuda):
+        saved = self.saved_before(*cuda)
+        expected = torch.rand(3)
+        self.started(tmp_path, device, saved)
+        assert torch.equal(torch.rand(3), expected)
+        assert states[0].tolist() == [7]
+
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    def test_numbers_on_cuda_go_on(self, tmp_path):
+        saved = self.started(tmp_path, "cuda:0").state_dict()
+        expected = torch.rand(3, device="cuda:0")
+        assert not torch.equal(torch.rand(3, device="cuda:0"), expected)
+        self.started(tmp_path, "cuda:0", saved)
+        assert torch.equal(torch.rand(3, device="cuda:0"), expected)

@@ -132,7 +132,7 @@ def test_one_method_is_enough(evaluated):
 def test_controls_alone_have_no_headline(evaluated):
     page = page_of(evaluated({"format_lora": [0.0, 0.5], "poly_prag_oracle": [1.0, 1.0]}, types=[]))
     assert "Headline" not in (folder_text := text_of(page))
-    assert "F1 against latency" not in folder_text
+    assert "F1 against seconds a question" not in folder_text
 
 
 def test_scores_of_zero_everywhere_can_be_drawn(evaluated):

@@ -74,7 +74,7 @@ def _write_store(config: Config, folder: Path, base: BaseModel, knowledge: Knowl
         base_name=base.name,
         base_fingerprint=base.fingerprint,
         pool={name: tensor.to(base.model.dtype) for name, tensor in pool.state().items()},
-        rows_NGK=router.logits(),
+        rows_NGK=router.all_logits(),
         group_names=pool.group_names,
         passages=knowledge.passages,
         retriever=BM25Retriever.build(knowledge.passages),

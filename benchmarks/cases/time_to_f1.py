@@ -99,7 +99,7 @@ def _f1_of_pool(loop: PoolLoop, questions: Sequence[Question]) -> float:
     prompts = [module.writer.question(question.text) for question in questions]
     tasks = [module.tasks[question.passage_ids[0]] for question in questions]
     with torch.no_grad():
-        answers = module.generator.answer(prompts, module.router.gates()[tasks])
+        answers = module.generator.answer(prompts, module.router.all_gates()[tasks])
     return mean(score(answer.text, question.answers).f1 for answer, question in zip(answers, questions, strict=True))
 
 

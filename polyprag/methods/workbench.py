@@ -17,7 +17,8 @@ from polyprag.config import AdapterPer, Config, MethodName, RouterConfig
 from polyprag.errors import ConfigError
 from polyprag.experts.base_model import BaseModel, device_of, load_base
 from polyprag.experts.pool import ExpertPool
-from polyprag.experts.routing import RowGates, mean_use
+from polyprag.experts.routing import RowGates
+from polyprag.experts.routing_measures import mean_use
 from polyprag.files import current_folder
 from polyprag.knowledge.prompts import PromptWriter
 from polyprag.knowledge.question_augmentations import QuestionAugmentations, read_question_augmentations

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from polyprag.config.loading import load_config
-from polyprag.experts.routing import RowGates, mean_use
+from polyprag.experts.routing import RowGates
+from polyprag.experts.routing_measures import mean_use
 from polyprag.store import CONFIG, Store
 
 TINY = 1e-12

@@ -63,7 +63,7 @@ class RoutingReport(pl.Callback):
         if not loggers or trainer.sanity_checking or not trainer.is_global_zero:
             return
         rows = [[s.question, s.gold, s.prediction, s.f1] for s in pl_module.samples[:20]]
-        figure = routing_figure(pl_module.router.gates())
+        figure = routing_figure(pl_module.router.all_gates())
         for logger in loggers:
             logger.log_table("val/answers", columns=["question", "gold", "prediction", "f1"], data=rows)
             logger.log_image("routing/gates", [figure])

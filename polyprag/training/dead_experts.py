@@ -15,7 +15,8 @@ from torch.optim import Optimizer
 
 from polyprag.config import Config
 from polyprag.experts.pool import ExpertPool
-from polyprag.experts.routing import TaskRouter, dead_experts
+from polyprag.experts.routing import TaskRouter
+from polyprag.experts.routing_measures import dead_experts
 from polyprag.training.module import PoolModule
 from polyprag.training.optimisation import PoolOptimizer, ends_step
 
@@ -44,7 +45,7 @@ class DeadExperts(pl.Callback):
         step, every = trainer.global_step, self.config.routing.reseed_every
         if not ends_step(trainer, batch_idx) or step % every or step + every > self.steps:
             return
-        dead_GK = dead_experts(pl_module.router.gates(), self.config.routing)
+        dead_GK = dead_experts(pl_module.router.all_gates(), self.config.routing)
         for logger in trainer.loggers:  # at once, since looks need not fall on steps that Lightning logs
             logger.log_metrics({"routing/dead": float(dead_GK.sum())}, step)
         optimizer = trainer.optimizers[0]

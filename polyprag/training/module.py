@@ -25,7 +25,8 @@ from polyprag.errors import TrainingError
 from polyprag.experts.attention import additive
 from polyprag.experts.base_model import BaseModel
 from polyprag.experts.pool import ExpertPool
-from polyprag.experts.routing import TaskRouter, routing_losses, usage
+from polyprag.experts.routing import TaskRouter
+from polyprag.experts.routing_measures import routing_losses, usage
 from polyprag.knowledge.prompts import PromptWriter
 from polyprag.metrics import score
 from polyprag.records import Question
@@ -202,7 +203,7 @@ class PoolModule(pl.LightningModule):
 
         Those of several are added up, or averaged where experts are multiplied (`composition=factor`).
         """
-        gates_NGK = self.router.gates()
+        gates_NGK = self.router.all_gates()
         merge = torch.sum if self.config.experts.composition is Composition.SUM else torch.mean
         gates_BGK = torch.stack(
             [merge(gates_NGK[[self.tasks[passage] for passage in question.passage_ids]], 0) for question in questions]

@@ -32,7 +32,7 @@ def save_store(
         base_name=base.name,
         base_fingerprint=base.fingerprint,
         pool={name: tensor.to(dtype) for name, tensor in pool.state().items()},
-        rows_NGK=router.logits().to(dtype),
+        rows_NGK=router.all_logits().to(dtype),
         group_names=pool.group_names,
         passages=knowledge.passages,
         retriever=retriever,

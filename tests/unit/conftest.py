@@ -135,7 +135,7 @@ def train_at_random() -> Train:
             base_name=base.name,
             base_fingerprint=base.fingerprint,
             pool=pool.state(),
-            rows_NGK=router.logits(),
+            rows_NGK=router.all_logits(),
             group_names=pool.group_names,
             passages=passages,
             retriever=BM25Retriever.build(passages),

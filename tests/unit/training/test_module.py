@@ -216,7 +216,7 @@ def test_clipping_bounds_the_experts_and_leaves_rows_alone(tiny_base, tiny_knowl
 def test_a_share_of_rows_merges_the_gates_of_similar_passages(tiny_base, tiny_knowledge, config, share):
     config.routing.merge_in_training = share
     training = Training(tiny_base, tiny_knowledge, config, neighbours=[[1], [0], [0]])
-    all_NGK = training.router.gates()[:]
+    all_NGK = training.router.all_gates()[:]
     gates_BGK = training.module.gates(torch.tensor([2, 0]))
     expected = all_NGK[[2, 0]] + (all_NGK[[0, 1]] if share else 0)
     torch.testing.assert_close(gates_BGK, expected)
@@ -257,7 +257,7 @@ def test_validation_uses_the_gates_of_the_gold_passage(tiny_base, tiny_knowledge
     )
     monkeypatch.setattr(training.module, "log", lambda *_, **__: None)
     training.module.validation_step(list(reversed(tiny_knowledge.validation)), 0)
-    torch.testing.assert_close(seen[0], training.router.gates()[[2, 1, 0]])
+    torch.testing.assert_close(seen[0], training.router.all_gates()[[2, 1, 0]])
 
 
 def test_penalties_are_added_by_weight_and_logged_apart(tiny_base, tiny_knowledge, config, tmp_path, monkeypatch):

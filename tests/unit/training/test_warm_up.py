@@ -165,7 +165,7 @@ class TestStart:
         warm_up_pool(config, tmp_path, knowledge)
         training = assemble(config, knowledge)
         start_from(training.pool, tmp_path, training.base)
-        assert torch.equal(training.router.logits(), without.router.logits())
+        assert torch.equal(training.router.all_logits(), without.router.all_logits())
         assert torch.rand(1) == torch.rand(1, generator=after_assembling(config, knowledge))
 
     def test_training_goes_on_from_there(self, warm, tmp_path):

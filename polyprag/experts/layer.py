@@ -74,7 +74,7 @@ class PooledLinear(nn.Module):
         self.group, self.count, self.rank, self.scale = group, count, rank, scale
         self.composition = composition
         self.context = context
-        self.alike: tuple[PooledLinear, ...] = ()
+        self.sharing_inputs: tuple[PooledLinear, ...] = ()
         """Layers that meet the same inputs one after the other, this one among them."""
         self.A, self.B = _low_rank(base, count * rank)
         self.shared_A, self.shared_B = _low_rank(base, shared) if shared else (None, None)
@@ -137,22 +137,22 @@ class PooledLinear(nn.Module):
         update = self._gated(w_BK, dtype) if gated else self._mixed(w_BK, dtype)
         if lone:
             return update.for_one_token()
-        if isinstance(update, GatedUpdate) and self.alike:
-            return self._among_alike(update, rows, dtype)
+        if isinstance(update, GatedUpdate) and self.sharing_inputs:
+            return self._with_shared_product(update, rows, dtype)
         return update
 
-    def _among_alike(self, own: GatedUpdate, rows: int, dtype: torch.dtype) -> Update:
+    def _with_shared_product(self, own: GatedUpdate, rows: int, dtype: torch.dtype) -> Update:
         """A gated update whose first product is one with that of the layers that meet the same inputs."""
-        if self.alike[0] is not self:
+        if self.sharing_inputs[0] is not self:
             return FollowingUpdate(self, own, self.context)
         updates = [own]
-        for layer in self.alike[1:]:
+        for layer in self.sharing_inputs[1:]:
             other = layer._update_for(rows, dtype, lone=False)
             if not isinstance(other, FollowingUpdate):  # but a mixture for each row
                 return own
             updates.append(other.own)
         A_SD, w_B1S = torch.cat([one.A_SD for one in updates]), torch.cat([one.w_B1S for one in updates], dim=-1)
-        return LeadingUpdate(self.alike, tuple(updates), GatedUpdate(A_SD, w_B1S, own.B_OS), self.context)
+        return LeadingUpdate(self.sharing_inputs, tuple(updates), GatedUpdate(A_SD, w_B1S, own.B_OS), self.context)
 
     def _gated(self, w_BK: Tensor, dtype: torch.dtype) -> GatedUpdate:
         A_URD, B_OUR, w_BU = self._experts_in_use(w_BK)

@@ -25,9 +25,9 @@ SAME_INPUTS = (("gate_proj", "up_proj"), ("q_proj", "k_proj", "v_proj"))
 
 
 class ExpertPool:
-    """The pooled layers of one base model and the context that gates them.
+    """Pooled layers put in place of linear layers of the caller's base model, and the context that gates them.
 
-    The layers live inside the base model; the pool knows them by name, in the order of the model.
+    Making a pool changes the model: the layers live inside it; the pool knows them by name, in the order of the model.
 
     Args:
         model: the base model; its chosen linear layers are replaced by pooled ones, all its weights are frozen.
@@ -60,7 +60,7 @@ class ExpertPool:
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, layer)
             self.layers[name] = layer
-        _introduce(self.layers)
+        _link_sharing_inputs(self.layers)
 
     @property
     def groups(self) -> int:
@@ -166,14 +166,14 @@ def _target_layers(model: nn.Module, config: ExpertsConfig) -> dict[str, nn.Line
     return targets
 
 
-def _introduce(layers: Mapping[str, PooledLinear]) -> None:
-    """Let layers know those that meet the same inputs, in the order in which these speak."""
+def _link_sharing_inputs(layers: Mapping[str, PooledLinear]) -> None:
+    """Tell each layer which ones are called on the same tensor, itself included, in the order of their calls."""
     for name in layers:
         parent, _, child = name.rpartition(".")
         for together in SAME_INPUTS:
             present = [layers[f"{parent}.{other}"] for other in together if f"{parent}.{other}" in layers]
             if child in together and len(present) > 1:
-                layers[name].alike = tuple(present)
+                layers[name].sharing_inputs = tuple(present)
 
 
 def block_of(name: str) -> int:

@@ -214,7 +214,7 @@ def alike_layers(composition: Composition, shared: int) -> list[PooledLinear]:
     """Two layers of one context and of groups of their own that meet the same inputs."""
     layers = [random_layer(composition, 6, 2, shared, seed) for seed in range(2)]
     for group, layer in enumerate(layers):
-        layer.context, layer.group, layer.alike = layers[0].context, group, tuple(layers)
+        layer.context, layer.group, layer.sharing_inputs = layers[0].context, group, tuple(layers)
     return layers
 
 

@@ -327,7 +327,7 @@ def test_layers_of_the_same_inputs_know_each_other(tiny_base):
     for name, layer in pool.layers.items():
         parent, _, child = name.rpartition(".")
         together = next((group for group in (("gate_proj", "up_proj"), ("q_proj", "v_proj")) if child in group), ())
-        assert [names[other] for other in layer.alike] == [f"{parent}.{other}" for other in together]
+        assert [names[other] for other in layer.sharing_inputs] == [f"{parent}.{other}" for other in together]
 
 
 @pytest.mark.parametrize("top_k", [0, 1])
@@ -343,6 +343,6 @@ def test_the_model_says_the_same_whether_layers_share_their_first_product(tiny_b
         with pool.gated(gates_BGK):
             together = tiny_base.model(tokens_BT).logits
         for layer in pool.layers.values():
-            layer.alike = ()
+            layer.sharing_inputs = ()
         with pool.gated(gates_BGK):
             torch.testing.assert_close(tiny_base.model(tokens_BT).logits, together, rtol=1e-4, atol=1e-4)

@@ -103,7 +103,7 @@ def check_router(config: Config, base: BaseModel, knowledge: Knowledge) -> None:
 
 
 def new_router(config: Config, store: Store, encoder: QuestionEncoder) -> QueryRouter:
-    """An untrained router for the rows of a store, on the base model's device."""
+    """An untrained router for the rows of a store, on the CPU."""
     passages, groups, experts = store.rows_NGK.shape
     return QueryRouter(
         config.router.design,

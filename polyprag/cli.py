@@ -23,7 +23,7 @@ SHORTHANDS = {"methods": "evaluation.methods", "question": "evaluation.question"
 """Keys that may be written short on the command line."""
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "pytorch-lightning", "numpy")
-USERS_OS_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS})
+USERS_OS_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS})
 EXIT_MISTAKE = 2
 EXIT_SIGNAL = 128
 

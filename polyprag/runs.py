@@ -12,7 +12,7 @@ from polyprag.config import Config, DataConfig, DataName
 from polyprag.config.checks import validate
 from polyprag.config.keys import config_difference
 from polyprag.config.loading import load_config
-from polyprag.config.weights import changed_keys
+from polyprag.config.weights import MAY_DIFFER, changed_keys
 from polyprag.errors import ConfigError
 from polyprag.experts.tokenizer import tokenizer_of
 from polyprag.files import current_folder
@@ -160,7 +160,8 @@ def check_store(store: Store, folder: Path) -> None:
         ConfigError: keys that decide what is trained are others in the run's `config.yaml` than in the store's.
     """
     begun = folder / "config.yaml"
-    changed = changed_keys(store.config_yaml, load_config(begun)) if begun.is_file() else []
+    told_apart = (*MAY_DIFFER, "base.model")  # a model that lies elsewhere now is known by its fingerprint
+    changed = changed_keys(store.config_yaml, load_config(begun), told_apart) if begun.is_file() else []
     if changed:
         raise ConfigError(
             f"{folder}: its store was trained with another {', '.join(changed)} than {begun.name} says, so a later "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,3 +153,14 @@ def stop_after(monkeypatch) -> Callable[[int], None]:
         monkeypatch.setattr(Checkpointing, "on_train_batch_end", counting)
 
     return arrange
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Lets signals be heard that a shell has told its background jobs to ignore, which processes inherit."""
+    ignored = [one for one in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_IGN]
+    for one in ignored:
+        signal.signal(one, signal.default_int_handler)
+    yield
+    for one in ignored:
+        signal.signal(one, signal.SIG_IGN)

@@ -41,5 +41,5 @@ def test_without_a_log_it_writes_where_we_do_in_the_folder_that_is_named(tmp_pat
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_from_before_its_start_reaches_it(signum):
+def test_a_signal_from_before_its_start_reaches_it(signum, heard):
     assert Child(signum=signum).execute([sys.executable, "-c", "import time; time.sleep(60)"]) in (-signum, 1, 130)

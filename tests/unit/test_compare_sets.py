@@ -91,7 +91,7 @@ def test_a_failing_step_ends_the_comparison_and_the_next_call_goes_on(programs):
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_step_has_the_time_to_save_and_its_seconds_are_kept(programs, signum):
+def test_an_interrupted_step_has_the_time_to_save_and_its_seconds_are_kept(programs, signum, heard):
     (programs / "train.py").write_text(
         "import os, pathlib, signal, sys, time\n"
         "def end(signum, _): time.sleep(1); pathlib.Path('saved').touch(); sys.exit(128 + signum)\n"

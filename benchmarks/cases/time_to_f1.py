@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from polyprag.records import Knowledge, Question
 
 PRAG_PASSES = (1, 2, 4)
+BAR = Bar.at_most(1 / 3)
 POOL_PASSES = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 Point = dict[str, Any]
 
@@ -25,6 +26,10 @@ def until_best_of_prag() -> Measured:
 
     Every point is a training of its own, with its own schedule, from the beginning; answering is not counted. Both
     sides see the same sequences and answer the same questions, each by the adapter or the gates of its own passage.
+    Where the longest training does not reach that F1, its seconds stand in the value, which is then too low.
+
+    Raises:
+        ValueError: the value would hold although the F1 was not reached.
     """
     from benchmarks.loops import pool_config
     from benchmarks.prag_recipe import about_one
@@ -36,10 +41,11 @@ def until_best_of_prag() -> Measured:
     prag = [_prag_point(config, knowledge, questions, passes) for passes in PRAG_PASSES]
     best = max(prag, key=lambda point: (point["f1"], -point["seconds"]))
     pool = _pool_points(config, knowledge, questions, best["f1"])
-    if pool[-1]["f1"] < best["f1"]:
-        raise ValueError(f"the pool reaches {pool[-1]['f1']:.3f}, not the {best['f1']:.3f} of PRAG: {prag}, {pool}")
+    reached = pool[-1]["f1"] >= best["f1"]
     value = pool[-1]["seconds"] / best["seconds"]
-    facts = {"questions": len(questions), "prag": prag, "pool": pool}
+    if not reached and BAR.holds(value):
+        raise ValueError(f"the pool reaches {pool[-1]['f1']:.3f}, not the {best['f1']:.3f} of PRAG: {prag}, {pool}")
+    facts = {"questions": len(questions), "reached": reached, "prag": prag, "pool": pool}
     return Measured(value, (value, value), facts)
 
 
@@ -108,7 +114,7 @@ CASES = (
         "training_until_best_prag",
         "seconds until the pool reaches the best world F1 of PRAG",
         "PRAG's seconds to it (tuned, warmed up, adapters trained in batches)",
-        Bar.at_most(1 / 3),
+        BAR,
         until_best_of_prag,
         slow=True,
     ),

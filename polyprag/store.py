@@ -5,8 +5,6 @@ Tensors carry shape suffixes: N passages, G routed groups, K experts.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -25,13 +23,11 @@ from polyprag.files import (
     write_tensors,
     write_text,
 )
-from polyprag.passages import CorpusFacts, StoredPassages, write_passages
+from polyprag.manifest import FORMAT, MANIFEST, SCHEMA, Manifest, damaged, digest_of, read_manifest, read_text
+from polyprag.passages import StoredPassages, write_passages
 from polyprag.records import Passage
 
-FORMAT = "polyprag-store"
-SCHEMA = 1
-MANIFEST, CONFIG, POOL, ROWS, PASSAGES, LOOKUP, INDEX = (
-    "manifest.json",
+CONFIG, POOL, ROWS, PASSAGES, LOOKUP, INDEX = (
     "config.yaml",
     "pool.safetensors",
     "rows.safetensors",
@@ -53,43 +49,6 @@ class Index(Protocol):
 
     def __len__(self) -> int:
         """Number of passages."""
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """Size and sha256 (hex) of a file of the store."""
-
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What `manifest.json` says.
-
-    Attributes:
-        base_name: the base model that the store was trained on, as it was named.
-        base_fingerprint: the fingerprint of that model.
-        passages: number of passages, N.
-        corpus: what is known of them as a whole; None in older stores.
-        group_names: names of the routed groups, G of them.
-        experts: number of experts, K.
-        tensors: shape of each tensor by name, by file.
-        training: what training wanted to be remembered, as JSON.
-        files: every file but the manifest, by its path within the store.
-        digest: sha256 of the manifest, which stands for the whole store.
-    """
-
-    base_name: str
-    base_fingerprint: str
-    passages: int
-    corpus: CorpusFacts | None
-    group_names: tuple[str, ...]
-    experts: int
-    tensors: dict[str, dict[str, list[int]]]
-    training: dict[str, Any]
-    files: dict[str, FileEntry]
-    digest: str
 
 
 @dataclass(frozen=True)
@@ -182,7 +141,7 @@ def write_store(
         retriever.save(new / INDEX)
         base = {"name": base_name, "fingerprint": base_fingerprint}
         body = _manifest_body(new, base, asdict(corpus), group_names, tensors, training)
-        write_json(new / MANIFEST, {**body, "sha256": _digest(body)})
+        write_json(new / MANIFEST, {**body, "sha256": digest_of(body)})
 
 
 def _manifest_body(
@@ -225,7 +184,7 @@ def open_store(folder: Path | str, base_fingerprint: str | None = None, base_nam
         StoreError: this is no store, a store of another version or base model, or a file is missing or damaged.
     """
     folder = current_folder(folder)
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     if base_fingerprint is not None and base_fingerprint != manifest.base_fingerprint:
         raise StoreError(
             f"{folder}: belongs to base model {manifest.base_name} (fingerprint {manifest.base_fingerprint}), not to "
@@ -236,13 +195,13 @@ def open_store(folder: Path | str, base_fingerprint: str | None = None, base_nam
     for name, shapes in manifest.tensors.items():
         _check_header(folder / name, shapes)
     rows_NGK = _load_tensors(folder / ROWS)[_ROWS_KEY]
-    return Store(folder, manifest, _read_text(folder / CONFIG), _open_passages(folder, manifest), rows_NGK)
+    return Store(folder, manifest, read_text(folder / CONFIG), _open_passages(folder, manifest), rows_NGK)
 
 
 def store_digest(folder: Path | str) -> str:
     """The digest that a store's manifest states, without a look at its files; empty where there is none to read."""
     try:
-        return _read_manifest(current_folder(folder)).digest
+        return read_manifest(current_folder(folder)).digest
     except StoreError:
         return ""
 
@@ -257,7 +216,7 @@ def verify_store(folder: Path | str) -> None:
     files = open_store(folder).manifest.files
     for name, entry in files.items():
         if sha256_of(folder / name) != entry.sha256:
-            raise _damaged(folder / name, "its content is not what was written (sha256 differs)")
+            raise damaged(folder / name, "its content is not what was written (sha256 differs)")
     extra = sorted(set(_names_in(folder)) - files.keys() - {MANIFEST})
     if extra:
         raise StoreError(f"{folder / extra[0]}: does not belong to this store; move it away")
@@ -272,49 +231,12 @@ def is_sound(folder: Path | str) -> bool:
     return True
 
 
-def _read_manifest(folder: Path) -> Manifest:
-    """Read and check the manifest by its own checksum, after which its structure is as written."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        reason = f"has no {MANIFEST}, so it is no store" if folder.is_dir() else "no such folder"
-        raise StoreError(f"{folder}: {reason}; name the folder of a finished training, or train one with train.py")
-    try:
-        body = json.loads(_read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"it is not JSON ({error})") from error
-    if not isinstance(body, dict) or body.get("format") != FORMAT:
-        raise StoreError(f'{path}: is not the manifest of a store ("format" is not {FORMAT!r}); name another folder')
-    if body.get("schema") != SCHEMA:
-        raise StoreError(f"{path}: schema {body.get('schema')!r}, but this version of polyprag reads {SCHEMA} only")
-    digest = body.pop("sha256", None)
-    if digest != _digest(body):
-        raise _damaged(path, "its content is not what was written (sha256 differs)")
-    return Manifest(
-        base_name=body["base"]["name"],
-        base_fingerprint=body["base"]["fingerprint"],
-        passages=body["passages"],
-        corpus=CorpusFacts(**body["corpus"]) if "corpus" in body else None,
-        group_names=tuple(body["group_names"]),
-        experts=body["experts"],
-        tensors=body["tensors"],
-        training=body["training"],
-        files={name: FileEntry(entry["bytes"], entry["sha256"]) for name, entry in body["files"].items()},
-        digest=digest,
-    )
-
-
-def _digest(body: Mapping[str, Any]) -> str:
-    """sha256 of a manifest without its own checksum, whatever its spacing and order."""
-    as_read = json.loads(json.dumps(body))  # JSON turns tuples into lists and number keys into strings
-    return hashlib.sha256(json.dumps(as_read, sort_keys=True).encode()).hexdigest()
-
-
 def _check_size(path: Path, expected: int) -> None:
     if not path.is_file():
-        raise _damaged(path, "it is missing")
+        raise damaged(path, "it is missing")
     actual = path.stat().st_size
     if actual != expected:
-        raise _damaged(path, f"it is {'truncated' if actual < expected else 'longer'}: {actual} bytes, not {expected}")
+        raise damaged(path, f"it is {'truncated' if actual < expected else 'longer'}: {actual} bytes, not {expected}")
 
 
 def _check_header(path: Path, shapes: Mapping[str, list[int]]) -> None:
@@ -322,23 +244,16 @@ def _check_header(path: Path, shapes: Mapping[str, list[int]]) -> None:
         with safe_open(path, "pt") as handle:
             found = {name: list(handle.get_slice(name).get_shape()) for name in handle.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise _damaged(path, f"its header cannot be read ({error})") from error
+        raise damaged(path, f"its header cannot be read ({error})") from error
     if found != shapes:
-        raise _damaged(path, "its header names other tensors or shapes than the manifest")
+        raise damaged(path, "its header names other tensors or shapes than the manifest")
 
 
 def _load_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise _damaged(path, f"it cannot be read ({error})") from error
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (UnicodeDecodeError, OSError) as error:
-        raise _damaged(path, f"it cannot be read ({error})") from error
+        raise damaged(path, f"it cannot be read ({error})") from error
 
 
 def _open_passages(folder: Path, manifest: Manifest) -> StoredPassages:
@@ -346,16 +261,12 @@ def _open_passages(folder: Path, manifest: Manifest) -> StoredPassages:
     try:
         passages = StoredPassages(folder / PASSAGES, lookup if lookup.is_dir() else None, manifest.corpus)
     except (DataError, OSError, ValueError) as error:
-        raise _damaged(folder / PASSAGES, f"it cannot be read ({error})") from error
+        raise damaged(folder / PASSAGES, f"it cannot be read ({error})") from error
     if len(passages) != manifest.passages:
-        raise _damaged(folder / PASSAGES, f"it holds {len(passages)} passages, not {manifest.passages}")
+        raise damaged(folder / PASSAGES, f"it holds {len(passages)} passages, not {manifest.passages}")
     return passages
 
 
 def _names_in(folder: Path) -> Iterator[str]:
     """Paths of all files within a folder, with forward slashes."""
     return (path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir())
-
-
-def _damaged(path: Path, reason: str) -> StoreError:
-    return StoreError(f"{path}: the store is damaged here: {reason}; restore the file or write the store again")

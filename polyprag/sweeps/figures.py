@@ -24,7 +24,8 @@ from polyprag.evaluation.report import is_control
 from polyprag.evaluation.statistics import Values
 from polyprag.experts.routing import RowGates
 from polyprag.files import write_bytes
-from polyprag.store import CONFIG, MANIFEST, open_store
+from polyprag.manifest import MANIFEST
+from polyprag.store import CONFIG, open_store
 from polyprag.sweeps.grid import Group
 from polyprag.sweeps.measures import expert_similarity, expert_use, stored_gates
 from polyprag.sweeps.outcomes import Outcome

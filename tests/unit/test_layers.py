@@ -22,7 +22,7 @@ LAYERS: tuple[set[str], ...] = (
     {"experts"},
     {"answering"},
     {"augmentation"},
-    {"store", "runs", "router_store", "translator_store"},
+    {"manifest", "store", "runs", "router_store", "translator_store"},
     {"training"},
     {"methods"},
     {"evaluation"},

@@ -11,10 +11,11 @@ from polyprag.config import ExpertsConfig, Granularity
 from polyprag.errors import StoreError
 from polyprag.experts.base_model import load_base
 from polyprag.experts.pool import ExpertPool
+from polyprag.manifest import MANIFEST
 from polyprag.passages import StoredPassages, facts_of
 from polyprag.records import Passage
 from polyprag.retrieval.bm25 import BM25Retriever
-from polyprag.store import MANIFEST, Store, is_sound, open_store, verify_store, write_store
+from polyprag.store import Store, is_sound, open_store, verify_store, write_store
 
 PASSAGES = [Passage("a", "T", " one\n"), Passage("b", "", "zwei \u2028 Wörter"), Passage("c", "", "three")]
 POOL = {"layer.A": torch.arange(12.0).reshape(4, 3), "layer.B": torch.ones(5, 4, dtype=torch.bfloat16)}

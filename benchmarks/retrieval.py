@@ -121,6 +121,7 @@ def generated(seed: int) -> Iterator[Passage]:
     shares = np.cumsum(1 / (np.arange(VOCABULARY) + 2.7))
 
     def drawn() -> Iterator[Passage]:
+        """Passages of about a hundred words, drawn block by block, without end."""
         generator = np.random.default_rng(seed)
         for block in count():
             lengths = np.maximum(20, generator.normal(100, 15, BLOCK)).astype(int)

@@ -104,6 +104,7 @@ def medians(case: Case, rounds: int) -> dict[tuple[str, str], float]:
             form(layer, x_BTD)
 
     def answer(form: Callable[[PooledLinear, Tensor], Tensor]) -> None:
+        """Read the prompts, then decode some tokens, all under new gates."""
         context.activate(gates_BGK)
         block(form, prompts)
         for _ in range(DECODED):

@@ -174,6 +174,7 @@ def _prag(bench: Workbench) -> Iterator[tuple[Callable[[], object], Callable[[],
     prompt = method.encoder.writer.question(question.text)
 
     def merge(then: Callable[[], object] = lambda: None) -> None:
+        """Load and merge, do what is to be done then, and unload while the clock stands."""
         method.encoder.load_and_merge(passages, question)
         then()
         with watch.standing():

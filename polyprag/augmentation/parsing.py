@@ -164,6 +164,7 @@ def _broken_objects(reply: str) -> Iterator[Item]:
     """Objects put together from the quoted keys and values of JSON that does not parse."""
 
     def fields() -> Iterator[tuple[str, str, bool]]:
+        """Each key with its value, and whether an object ends behind it."""
         for key, segment in _segments(_QUOTED_KEY, reply):
             match = _QUOTED_VALUE.match(segment)
             value = next(filter(None, match.groups()), "") if match else ""

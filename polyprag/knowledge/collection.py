@@ -118,6 +118,7 @@ def _passages(data: DataConfig, bad: BadRows) -> Iterator[Passage]:
     rows = read_passages(data.collection, data, bad)
 
     def usable() -> Iterator[Passage]:
+        """The passages of all rows that are passages; the others are counted."""
         for row in rows:
             passage = None
             with bad.tolerated():

@@ -81,6 +81,7 @@ def summarise_sweep(sweep: Sweep, outcomes: Mapping[Run, Outcome]) -> list[tuple
     summed: dict[tuple[Run, ...], Line] = {}  # groups share their centre
 
     def line(point: Point) -> Line:
+        """The line of a combination, scored once however many groups it is in."""
         if point.runs not in summed:
             found = tuple(outcomes[run] for run in point.runs if run in outcomes)
             scores = {

@@ -60,9 +60,10 @@ class PoolLoop:
         return [self.data.collated(indices) for indices in self.data.sampler().batches[:count]]
 
     def step(self, batch: Batch) -> None:
-        """One optimiser step; the loss is that of labelled positions."""
+        """One optimiser step; the loss is that of labelled positions, and the penalties of the configuration."""
         loss, _ = self.module(batch)
-        loss.backward()
+        penalties = self.module.penalties(batch.tasks_B).values()
+        (loss + sum(weight * value for weight, value in penalties)).backward()
         self._update()
 
     def step_of_base(self, batch: Batch) -> None:

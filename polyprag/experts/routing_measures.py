@@ -22,14 +22,17 @@ def routing_losses(logits_BGK: Tensor, config: RoutingConfig) -> dict[str, tuple
         logits_BGK: logits of the batch's own tasks, neither sampled nor merged.
         config: weights, normalisation and top-k.
     """
-    dense_BGK = gates_from_logits(logits_BGK, config.normalisation)
-    gates_BGK = gates_from_logits(logits_BGK, config.normalisation, config.top_k)
-    losses = {
-        "load_balance": (config.load_balance, load_balance_loss(dense_BGK, gates_BGK)),
-        "entropy": (config.entropy, relative_entropy(gates_BGK)),
-        "z_loss": (config.z_loss, z_loss(logits_BGK)),
+
+    def gates(top_k: int = 0) -> Tensor:
+        """The batch's gates, all of them or the largest."""
+        return gates_from_logits(logits_BGK, config.normalisation, top_k)
+
+    losses: dict[str, tuple[float, Callable[[], Tensor]]] = {
+        "load_balance": (config.load_balance, lambda: load_balance_loss(gates(), gates(config.top_k))),
+        "entropy": (config.entropy, lambda: relative_entropy(gates(config.top_k))),
+        "z_loss": (config.z_loss, lambda: z_loss(logits_BGK)),
     }
-    return {name: (weight, loss) for name, (weight, loss) in losses.items() if weight > 0}
+    return {name: (weight, loss()) for name, (weight, loss) in losses.items() if weight > 0}
 
 
 def load_balance_loss(dense_BGK: Tensor, gates_BGK: Tensor) -> Tensor:

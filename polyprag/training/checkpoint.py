@@ -191,7 +191,7 @@ def _resume_path(
         return None
     path = folder / LAST if resume == "auto" else Path(resume)
     checkpoint = AtomicCheckpointIO().load_checkpoint(path)
-    before = checkpoint.get("polyprag_config")
+    before = checkpoint.get("polyprag_config") if isinstance(checkpoint, dict) else None
     if before is None:
         raise ConfigError(f"--resume {path}: not a checkpoint of polyprag")
     changed = changed_keys(before, config, may_differ)

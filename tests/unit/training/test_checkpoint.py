@@ -43,6 +43,13 @@ def test_without_a_checkpoint_or_a_wish_to_resume_there_is_no_path(folder, tmp_p
     assert resume_path("auto", tmp_path / "none", Config(), learned_from="others") is None
 
 
+@pytest.mark.parametrize("content", [torch.zeros(2), [1, 2], {}])
+def test_a_torch_file_of_another_kind_is_no_checkpoint(tmp_path, content):
+    torch.save(content, tmp_path / "other.ckpt")
+    with pytest.raises(ConfigError, match=rf"^--resume {tmp_path / 'other.ckpt'}: not a checkpoint of polyprag$"):
+        resume_path(str(tmp_path / "other.ckpt"), tmp_path, Config())
+
+
 def test_other_keys_are_named_before_other_data(folder):
     config = load_config(None, ["experts.rank=7"])
     with pytest.raises(ConfigError, match=r"experts\.rank differ from the checkpoint"):

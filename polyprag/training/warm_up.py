@@ -16,7 +16,7 @@ from polyprag.files import current_folder, write_json
 from polyprag.records import Knowledge
 from polyprag.store import is_sound, open_store
 from polyprag.training.assembly import assemble
-from polyprag.training.checkpoint import changed_keys, resume_path
+from polyprag.training.checkpoint import LAST, changed_keys, resume_path
 from polyprag.training.outside import Outside, outside_data, outside_knowledge
 from polyprag.training.processes import first_decides, wait_for_all
 from polyprag.training.trainer import prepare_process
@@ -75,7 +75,8 @@ def warm_up_pool(
         dry_run: tell sizes only.
 
     Raises:
-        ConfigError: nothing says which passages are outside, or the checkpoint is of another configuration.
+        ConfigError: nothing says which passages are outside, or the checkpoint is of another configuration or of
+            other pairs.
         DataError: the outside passages cannot be used, or none is left.
     """
     warm, folder = warm_up_config(config), warm_up_folder(run)
@@ -88,7 +89,10 @@ def warm_up_pool(
     if dry_run:
         return print("\n".join(training.plan(folder)))
     known = first_decides(lambda: _facts(folder).get("sha256") == outside.fingerprint)
-    checkpoint = resume_path("auto" if resume and known else None, folder / "checkpoints", warm)
+    checkpoints = folder / "checkpoints"
+    checkpoint = resume_path("auto" if resume and known else None, checkpoints, warm, learned_from=outside.fingerprint)
+    if not known:  # a kill before the first save must leave nothing of the earlier pairs to go on with
+        first_decides(lambda: (checkpoints / LAST).unlink(missing_ok=True))
     facts = {
         "sha256": outside.fingerprint,
         "passages": len(outside.passages),

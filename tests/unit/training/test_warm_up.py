@@ -227,6 +227,27 @@ class TestAgain:
         assert trainings == [None, None]
         assert [passage.title for passage in open_store(warm_up_folder(tmp_path) / "store").passages] == [*TOWNS[1:]]
 
+    def test_a_kill_before_the_first_save_leaves_nothing_of_other_pairs(self, warm, tmp_path, monkeypatch):
+        config = warm()
+        warmed(config, tmp_path / "killed")
+        write_towns(Path(config.data.outside), (*TOWNS[1:], "Kell"))
+        warmed(config, tmp_path / "whole")
+        monkeypatch.setattr(PoolTraining, "fit", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            warmed(config, tmp_path / "killed", resume=True)
+        monkeypatch.undo()
+        warmed(config, tmp_path / "killed", resume=True)
+        assert same(stored(tmp_path / "killed"), stored(tmp_path / "whole"))
+
+    def test_a_checkpoint_of_other_pairs_than_are_noted_is_refused(self, warm, tmp_path):
+        config = warm()
+        warmed(config, tmp_path)
+        write_towns(Path(config.data.outside), TOWNS[1:])
+        other = warm_up_data(config, load_knowledge(config.data)).fingerprint
+        write_text(warm_up_folder(tmp_path) / FACTS, json.dumps({"sha256": other}))
+        with pytest.raises(ConfigError, match="pairs are others than those of the checkpoint"):
+            warmed(config, tmp_path, resume=True)
+
     @pytest.mark.parametrize("damage", ["store", "facts"])
     def test_a_damaged_one_is_made_good(self, warm, tmp_path, trainings, damage):
         warmed(warm(), tmp_path)

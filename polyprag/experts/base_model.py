@@ -245,6 +245,13 @@ def _hub_snapshot(config: BaseConfig) -> Path:
     try:
         httpx.head(huggingface_hub.constants.ENDPOINT, timeout=CONNECT_SECONDS)
         return Path(huggingface_hub.snapshot_download(**wanted))
+    except huggingface_hub.errors.RepositoryNotFoundError as error:  # of which a gated one is a kind
+        gated = isinstance(error, huggingface_hub.errors.GatedRepoError)
+        what = "gated" if gated else "the hub knows none of this name, or only a private or gated one; check the name"
+        raise ModelError(
+            f"base.model={config.model}: {what}; accept its licence on the hub, then `hf auth login`, or name a local "
+            f"folder instead ({_first_line(error)})"
+        ) from None
     except Exception as error:  # from whichever libraries this version of the hub's downloads with
         reason = _first_line(error)
         raise ModelError(
@@ -279,5 +286,10 @@ def _indexed(index: Path) -> set[str]:
 
 
 def _first_line(error: Exception) -> str:
-    """What an error says, in one line; its kind if it says nothing."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """What an error says, in one line; its kind if it says nothing.
+
+    The hub's errors say why in their second paragraph; the first is a status such as "401 Client Error".
+    """
+    paragraphs = str(error).strip().split("\n\n")
+    told = paragraphs[:2] if isinstance(error, huggingface_hub.errors.HfHubHTTPError) else paragraphs[:1]
+    return " ".join(line for text in told for line in text.strip().splitlines()[:1]) or type(error).__name__

@@ -115,9 +115,16 @@ def test_a_hub_model_in_the_cache_needs_no_network(tiny_model_folder, monkeypatc
 
 
 @pytest.fixture
-def hub_that_hangs_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A hub that answers whether it is there and breaks every other connection."""
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str, str], None]]:
+    """`hub(status, reason)`: a hub that answers so whatever it is asked for, but whether it is there.
+
+    Until it is called, the hub breaks all other connections. Nothing is in the cache.
+    """
     listening = socket.create_server(("127.0.0.1", 0))
+    reply = [b""]
+
+    def answer(status: str, reason: str) -> None:
+        reply[0] = f"HTTP/1.1 {status}\r\nX-Error-Code: {reason}\r\n".encode()
 
     def serve() -> None:
         while True:
@@ -126,23 +133,48 @@ def hub_that_hangs_up(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             except OSError:
                 return
             with connection:
-                if connection.recv(65536).startswith(b"HEAD / "):
-                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                head = b"HTTP/1.1 200 OK\r\n" if connection.recv(65536).startswith(b"HEAD / ") else reply[0]
+                if head:
+                    connection.sendall(head + b"X-Request-Id: r1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", f"http://127.0.0.1:{listening.getsockname()[1]}")
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    yield
+    yield answer
     listening.shutdown(socket.SHUT_RDWR)
     listening.close()
     thread.join()
 
 
-@pytest.mark.usefixtures("hub_that_hangs_up")
-def test_a_connection_that_breaks_ends_in_one_line(monkeypatch, tmp_path):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+@pytest.mark.usefixtures("hub")
+def test_a_connection_that_breaks_ends_in_one_line():
     assert "the hub gives no copy (Server disconnected" in refused(BaseConfig("org/model"))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "said", "why"),
+    [
+        ("401 Unauthorized", "GatedRepo", "gated; accept", "Cannot access gated repo"),
+        ("403 Forbidden", "GatedRepo", "gated; accept", "Cannot access gated repo"),
+        ("401 Unauthorized", "RepoNotFound", "the hub knows none of this name, or", "Repository Not Found"),
+        ("404 Not Found", "RepoNotFound", "the hub knows none of this name, or", "Repository Not Found"),
+    ],
+)
+def test_a_model_that_the_hub_keeps_back_ends_in_what_to_do(hub, status, reason, said, why):
+    hub(status, reason)
+    message = refused(BaseConfig("org/model"))
+    assert message.startswith(f"base.model=org/model: {said}")
+    assert "accept its licence on the hub, then `hf auth login`, or name a local folder" in message
+    assert f"Client Error. (Request ID: r1) {why}" in message
+
+
+def test_a_revision_that_does_not_exist_is_named_as_the_reason(hub):
+    hub("404 Not Found", "RevisionNotFound")
+    assert "gives no copy (404 Client Error. (Request ID: r1) Revision Not Found for url: http" in refused(
+        BaseConfig("org/model", revision="typo")
+    )
 
 
 def test_a_snapshot_that_holds_a_part_is_completed_from_the_hub(tiny_model_folder, monkeypatch, tmp_path):

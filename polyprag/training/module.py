@@ -31,6 +31,7 @@ from polyprag.knowledge.prompts import PromptWriter
 from polyprag.metrics import score
 from polyprag.records import Question
 from polyprag.training.batches import Batch
+from polyprag.training.checkpoint import BASE, check_base
 from polyprag.training.datamodule import KnowledgeData
 from polyprag.training.draws import drawn_for
 from polyprag.training.exchange import StepMeans, average_gradient, from_all, together
@@ -64,7 +65,7 @@ class PoolModule(pl.LightningModule):
         config: the whole configuration.
         tasks: task index of each passage id, for validation with the gold passage's gates.
         neighbours_NM: for each passage the most similar others, whose gates are merged in by
-            `routing.merge_in_training`; None when that is off.
+            `routing.merge_in_training`; a passage's own index merges nothing; None when that is off.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class PoolModule(pl.LightningModule):
         merged_BP[:, 0] = 1
         chosen_B = torch.rand(len(tasks_B), device=tasks_B.device) < self.config.routing.merge_in_training
         merged_BP[chosen_B] = 1
+        merged_BP[:, 1:] *= similar_BM != tasks_B[:, None]
         merged_BGK: Tensor = self.router(tasks_BP, merged_BP)
         return merged_BGK
 
@@ -235,8 +237,13 @@ class PoolModule(pl.LightningModule):
             self.log("train/gradient_norm", norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the configuration beside the weights, so that a resumed run can be held against it."""
+        """Keep the configuration and the base model's fingerprint, so that a resumed run can be held against them."""
         checkpoint["polyprag_config"] = to_yaml(self.config)
+        checkpoint[BASE] = self.base.fingerprint
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse what was learned inside another base model, before it is loaded."""
+        check_base(checkpoint, self.base)
 
 
 def label_loss(model: Any, batch: Batch) -> Tensor:

@@ -130,7 +130,7 @@ def validation_of(questions: Sequence[Question], tasks: dict[str, int], limit: i
 def similar_passages(retriever: Retriever, passages: Sequence[Passage], config: RoutingConfig) -> Tensor | None:
     """For each passage the others that its text retrieves, [N, M], whose gates are merged in; None when that is off.
 
-    M is `routing.merge_passages` - 1; rows short of hits repeat the passage.
+    M is `routing.merge_passages` - 1; rows short of hits are filled with the passage itself, which merges nothing.
     """
     if not config.merge_in_training:
         return None

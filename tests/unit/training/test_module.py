@@ -222,6 +222,14 @@ def test_a_share_of_rows_merges_the_gates_of_similar_passages(tiny_base, tiny_kn
     torch.testing.assert_close(gates_BGK, expected)
 
 
+def test_a_passage_short_of_similar_ones_counts_its_own_gates_once(tiny_base, tiny_knowledge, config):
+    config.routing.merge_in_training = 1.0
+    training = Training(tiny_base, tiny_knowledge, config, neighbours=[[0, 0], [2, 1], [0, 1]])
+    all_NGK = training.router.all_gates()[:]
+    gates_BGK = training.module.gates(torch.tensor([0, 1, 2]))
+    torch.testing.assert_close(gates_BGK, torch.stack([all_NGK[0], all_NGK[[1, 2]].sum(0), all_NGK.sum(0)]))
+
+
 def test_about_the_asked_share_of_rows_is_merged(tiny_base, tiny_knowledge, config):
     config.routing.merge_in_training = 0.25
     training = Training(tiny_base, tiny_knowledge, config, neighbours=[[1], [0], [0]])

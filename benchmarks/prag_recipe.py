@@ -30,6 +30,7 @@ from polyprag.answering.generation import Generator
 from polyprag.cli import guarded, parse_call
 from polyprag.config import Config, PragConfig
 from polyprag.config.loading import load_config
+from polyprag.errors import DataError
 from polyprag.experts.base_model import load_base
 from polyprag.knowledge.loading import load_knowledge
 from polyprag.methods.adapters import AdapterEncoder
@@ -68,12 +69,33 @@ def about_one(questions: Sequence[Question], passages: Sequence[Passage]) -> lis
     return [question for question in questions if question.passage_ids in ids]
 
 
+def asked_about(questions: Sequence[Question], passages: Sequence[Passage], kind: str) -> list[Question]:
+    """The questions whose only gold passage is among these, one at least.
+
+    Args:
+        questions: to choose from.
+        passages: the first ones of the corpus.
+        kind: what the questions are, for the error.
+
+    Raises:
+        DataError: there is none.
+    """
+    asked = about_one(questions, passages)
+    if not asked:
+        raise DataError(f"no {kind} is about one of the first {len(passages)} passages alone; give data that has some")
+    return asked
+
+
 def tune(config: Config) -> None:
-    """A line for each point of the grid: F1 on validation questions by their own passage's adapter."""
+    """A line for each point of the grid: F1 on validation questions by their own passage's adapter.
+
+    Raises:
+        DataError: no validation question is about one of the first passages alone.
+    """
     knowledge = load_knowledge(config.data)
     passages = knowledge.passages[:TUNED_PASSAGES]
     own = {passage.id: [passage] for passage in passages}
-    questions = about_one(knowledge.validation, passages)
+    questions = asked_about(knowledge.validation, passages, "validation question")
     for rate, size in product(LEARNING_RATES, BATCH_SIZES):
         prag = dataclasses.replace(config.prag, learning_rate=rate, batch_size=size)
         with TemporaryDirectory() as folder:
@@ -85,11 +107,15 @@ def tune(config: Config) -> None:
 
 
 def compare_warm_up(config: Config) -> None:
-    """A line for each recipe with and without warm-up."""
+    """A line for each recipe with and without warm-up.
+
+    Raises:
+        DataError: no question is about one of the first passages alone.
+    """
     knowledge = load_knowledge(config.data)
     outside = warm_up_data(config, knowledge)
     passages = knowledge.passages[:WARMED_PASSAGES]
-    questions = about_one((*knowledge.validation, *knowledge.test), passages)
+    questions = asked_about((*knowledge.validation, *knowledge.test), passages, "question")
     print(f"{len(passages)} passages, {len(questions)} questions; {outside}", flush=True)
     for name, prag in (("official", PragConfig()), ("configured", config.prag)):
         for pairs in ((), outside.pairs):

@@ -11,7 +11,7 @@ from typing import Any
 from polyprag.config.keys import config_difference
 from polyprag.config.loading import load_config
 from polyprag.errors import ConfigError, DataError
-from polyprag.evaluation.recorded import read_results, rows_behind
+from polyprag.evaluation.recorded import answers_behind, read_results
 from polyprag.evaluation.results import ANSWERS, RESULTS, MethodResult
 from polyprag.files import current_folder, read_jsonl_tolerant, write_json
 from polyprag.store import open_store
@@ -88,13 +88,13 @@ def read_outcome(folder: Path, run: Run) -> Outcome | None:
     evaluation = folder / evaluation_folder(run)
     results = read_results(evaluation / RESULTS) if (evaluation / RESULTS).exists() else None
     store = open_store(folder / "store")
-    if results is None or results["run"]["store"] != store.manifest.digest:
+    if results is None or results["run"].get("store") != store.manifest.digest:
         return None
     if any(method not in results["methods"] for method in run.methods):
         return None
     methods = {method: results["methods"][method] for method in run.methods}
-    answers = read_jsonl_tolerant(evaluation / ANSWERS)
-    f1 = {method: _f1_behind(result, method, answers, evaluation) for method, result in methods.items()}
+    rows = read_jsonl_tolerant(evaluation / ANSWERS)
+    f1 = {method: _f1_behind(result, method, rows, evaluation) for method, result in methods.items()}
     seconds = float(store.manifest.training["seconds"])
     return Outcome(run, folder, store.manifest.passages, seconds, methods, f1)
 
@@ -109,9 +109,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _f1_behind(result: MethodResult, method: str, answers: Iterable[dict[str, Any]], folder: Path) -> dict[str, float]:
-    """F1 by question out of the answers that a result sums up."""
-    rows = rows_behind(result, method, answers)
-    if rows:
-        return {row["question_id"]: float(row["scores"]["f1"]) for row in rows}
+def _f1_behind(result: MethodResult, method: str, rows: Iterable[dict[str, Any]], folder: Path) -> dict[str, float]:
+    """F1 by question out of the answers that a result sums up.
+
+    Raises:
+        DataError: a line is not an answer, or there are no such answers.
+    """
+    answers = answers_behind(result, method, rows, folder / ANSWERS)
+    if answers:
+        return {id_: answer.scores.f1 for id_, answer in answers.items()}
     raise DataError(f"{folder}: the answers of {method} are not those of {RESULTS}; move the folder away")

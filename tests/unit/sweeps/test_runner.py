@@ -148,6 +148,25 @@ class TestFailures:
         answers.write_text("".join(answers.read_text().splitlines(keepends=True)[:-1]))
         assert "the answers of poly_prag_oracle are not those of results.json" in run_all(sweep)["count=2"]
 
+    @pytest.mark.parametrize("line", ['{"method": "poly_prag"}', '{"method": "poly_prag", "key": [], "scores": 1}'])
+    def test_a_damaged_answer_is_its_runs_own_failure(self, make_sweep, run_all, folder, line):
+        sweep = make_sweep({"experts.count": [2]})
+        run_all(sweep)
+        answers = run_folder(folder, sweep.runs[0]) / evaluation_folder(sweep.runs[0]) / "answers.jsonl"
+        answers.write_text(f"{answers.read_text()}{line}\n")
+        assert "answers.jsonl: a line is not an answer" in run_all(sweep)["count=2"]
+
+    def test_results_that_name_no_store_are_evaluated_again(self, make_sweep, run_all, programs, folder):
+        sweep = make_sweep({"experts.count": [2]})
+        run_all(sweep)
+        path = run_folder(folder, sweep.runs[0]) / evaluation_folder(sweep.runs[0]) / "results.json"
+        results = json.loads(path.read_text())
+        del results["run"]["store"]
+        path.write_text(json.dumps(results))
+        programs.calls.clear()
+        assert run_all(sweep) == {}
+        assert [verb for verb, _ in programs.calls] == ["evaluate"]
+
     def test_unreadable_results_of_a_run_are_its_own_failure(self, make_sweep, run_all, folder):
         sweep = make_sweep({"experts.count": [2]})
         run_all(sweep)

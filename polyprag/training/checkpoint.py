@@ -6,6 +6,7 @@ import io
 import pickle
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,14 +18,17 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 from polyprag.config import Config
 from polyprag.config.weights import MAY_DIFFER, changed_keys
 from polyprag.errors import ConfigError, Interrupted
+from polyprag.experts.base_model import BaseModel
 from polyprag.files import write_bytes
 from polyprag.training.exchange import from_all, largest
 from polyprag.training.launching import STOPPING
 from polyprag.training.optimisation import ends_step
 from polyprag.training.processes import first_decides
 
-__all__ = ["LAST", "MAY_DIFFER", "AtomicCheckpointIO", "Checkpointing", "changed_keys", "resume_path"]
+__all__ = ["LAST", "MAY_DIFFER", "AtomicCheckpointIO", "Checkpointing", "changed_keys", "check_base", "resume_path"]
 
+BASE = "polyprag_base"
+"""Under which a checkpoint keeps the fingerprint of the base model."""
 LAST = "last.ckpt"
 
 
@@ -158,6 +162,24 @@ class Checkpointing(pl.Callback):
         for signum, handler in self.handlers.items():
             signal.signal(signum, handler)
         self.handlers = {}
+
+
+def check_base(checkpoint: Mapping[str, Any], base: BaseModel) -> None:
+    """Hold the base model at hand against the one that a checkpoint was written beside.
+
+    Args:
+        checkpoint: what was saved; older ones do not tell their base model and are taken as they are.
+        base: the base model that training is to go on in.
+
+    Raises:
+        ConfigError: its weights are others.
+    """
+    before = checkpoint.get(BASE, base.fingerprint)
+    if before != base.fingerprint:
+        raise ConfigError(
+            f"--resume: base.model={base.name} has other weights (fingerprint {base.fingerprint}) than the base model "
+            f"of the checkpoint ({before}); restore those, or train anew without --resume or in another run.dir"
+        )
 
 
 def resume_path(

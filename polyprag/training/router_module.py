@@ -22,6 +22,7 @@ from polyprag.experts.base_model import BaseModel
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import RowGates
 from polyprag.training.batches import collate
+from polyprag.training.checkpoint import BASE, check_base
 from polyprag.training.module import label_loss
 from polyprag.training.router_data import Query
 
@@ -141,12 +142,14 @@ class RouterModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the best state so far, and the configuration."""
+        """Keep the best state so far, the configuration and the base model's fingerprint."""
         checkpoint["polyprag_config"] = to_yaml(self.config)
+        checkpoint[BASE] = self.base.fingerprint
         checkpoint["best"] = self.best
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on with the best state so far."""
+        """Go on with the best state so far, unless it is of another base model."""
+        check_base(checkpoint, self.base)
         self.best = checkpoint["best"]
 
     def _lm_loss(self, questions_BD: Tensor, queries: Sequence[Query]) -> Tensor:

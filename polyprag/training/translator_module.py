@@ -31,6 +31,7 @@ from polyprag.experts.adapter_pool import AdapterPool, as_experts
 from polyprag.experts.base_model import BaseModel
 from polyprag.experts.translator import Adapters, ParameterTranslator
 from polyprag.training.batches import Batch, collate
+from polyprag.training.checkpoint import BASE, check_base
 from polyprag.training.module import label_logits
 from polyprag.training.translator_data import Lesson, read_adapters
 
@@ -111,8 +112,13 @@ class TranslatorModule(pl.LightningModule):
         return torch.optim.AdamW(self.translator.parameters(), lr=self.config.translator.learning_rate)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the configuration beside the weights, so that a resumed training can be held against it."""
+        """Keep the configuration and the base model's fingerprint, so that a resumed training is held against them."""
         checkpoint["polyprag_config"] = to_yaml(self.config)
+        checkpoint[BASE] = self.base.fingerprint
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse what was learned from another base model."""
+        check_base(checkpoint, self.base)
 
     def _logits(self, adapters: Adapters, batch: Batch) -> Tensor:
         """Logits [L, V], each row of the batch under the adapter of its own passage."""

@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ import torch
 
 from polyprag.config import Config
 from polyprag.config.weights import changed_keys
+from polyprag.errors import ConfigError
 from polyprag.knowledge.loading import load_knowledge
 from polyprag.records import Knowledge
 from polyprag.store import Store, open_store
@@ -109,6 +111,18 @@ class TestStore:
         assert "learned_from" not in first.training
         train(quick(), tmp_path, resume=True)
         assert stored(tmp_path).manifest.digest == first.digest
+
+
+def test_a_base_model_that_was_replaced_is_refused_at_a_resume(quick, tmp_path, tiny_model_folder, other_model_folder):
+    model = shutil.copytree(tiny_model_folder, tmp_path / "model")
+    config = quick(f"base.model={model}", "training.max_steps=2")
+    train(config, tmp_path / "run")
+    first = stored(tmp_path / "run").manifest.digest
+    train(config, tmp_path / "run", resume=True)
+    shutil.copytree(other_model_folder, model, dirs_exist_ok=True)
+    with pytest.raises(ConfigError, match=rf"^--resume: base\.model={model} has other weights"):
+        train(config, tmp_path / "run", resume=True)
+    assert stored(tmp_path / "run").manifest.digest == first
 
 
 class TestAfterwards:

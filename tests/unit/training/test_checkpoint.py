@@ -9,7 +9,11 @@ from torch import Tensor
 from polyprag.config import Config
 from polyprag.config.loading import load_config, to_yaml
 from polyprag.errors import ConfigError
+from polyprag.experts.base_model import BaseModel
 from polyprag.training.checkpoint import LAST, AtomicCheckpointIO, Checkpointing, resume_path
+from polyprag.training.module import PoolModule
+from polyprag.training.router_module import RouterModule
+from polyprag.training.translator_module import TranslatorModule
 
 
 @pytest.fixture
@@ -54,6 +58,19 @@ def test_other_keys_are_named_before_other_data(folder):
     config = load_config(None, ["experts.rank=7"])
     with pytest.raises(ConfigError, match=r"experts\.rank differ from the checkpoint"):
         resume_path("auto", folder, config, learned_from="others")
+
+
+@pytest.mark.parametrize("kind", [PoolModule, TranslatorModule, RouterModule])
+def test_every_module_refuses_what_it_learned_inside_another_base_model(kind):
+    checkpoint: dict[str, Any] = {}
+    ours, other = (SimpleNamespace(base=BaseModel(None, None, "m", name), config=Config(), best={}) for name in "ab")
+    kind.on_save_checkpoint(ours, checkpoint)
+    kind.on_load_checkpoint(ours, checkpoint)
+    says = r"^--resume: base\.model=m has other weights \(fingerprint b\) than the base model of the checkpoint \(a\); "
+    with pytest.raises(ConfigError, match=says):
+        kind.on_load_checkpoint(other, checkpoint)
+    del checkpoint["polyprag_base"]  # as older ones were written
+    kind.on_load_checkpoint(other, checkpoint)
 
 
 class TestRandomState:

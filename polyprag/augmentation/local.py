@@ -22,7 +22,7 @@ from polyprag.chat.replies import Reply
 from polyprag.config import Config
 from polyprag.errors import ModelError
 from polyprag.experts.base_model import BaseModel, load_base
-from polyprag.knowledge.prompts import PromptWriter
+from polyprag.knowledge.prompts import PromptWriter, as_chat
 
 WINDOW = 16
 """Batches that are sorted by length together."""
@@ -79,9 +79,7 @@ class LocalAuthor:
     def _prompt(self, request: Request) -> _Prompt:
         *before, last = request.messages
         begun = last["content"].rstrip() if last["role"] == "assistant" else ""
-        rendered = self.base.tokenizer.apply_chat_template(
-            before if begun else [*before, last], tokenize=False, add_generation_prompt=True
-        )
+        rendered = as_chat(self.base.tokenizer, before if begun else [*before, last], open_turn=True)
         ids: list[int] = self.base.tokenizer.encode(rendered + begun, add_special_tokens=False)
         return _Prompt(request, ids, begun)
 

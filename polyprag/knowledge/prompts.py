@@ -15,7 +15,7 @@ from polyprag.knowledge.conclusions import AROUND, conclusion_of
 from polyprag.knowledge.worked_examples import CHAINS, EXAMPLES
 from polyprag.records import Passage, QAPair
 
-__all__ = ["ANSWER_PREFIX", "CHAINS", "EXAMPLES", "PromptWriter", "with_title"]
+__all__ = ["ANSWER_PREFIX", "CHAINS", "DATE", "EXAMPLES", "PromptWriter", "as_chat", "with_title"]
 
 SYSTEM = "Answer the question in a few words."
 CHAIN_SYSTEM = "Answer the question: first what leads to the answer, step by step, then the answer in a few words."
@@ -23,6 +23,10 @@ QUESTION_PREFIX = "Question: "
 ANSWER_PREFIX = "The answer is"
 CHAIN_PREFIX = "Answer:"
 """What a chain of thought begins with, as in the official PRAG code."""
+DATE = "26 Jul 2024"
+"""What chat templates that tell the model today's date, such as Llama 3.2's, tell it on every day."""
+_CLOCK = "strftime_now"
+_STOPPED_CLOCK = f"{{%- macro {_CLOCK}(format) -%}}{DATE}{{%- endmacro +%}}"
 
 
 @dataclass(frozen=True)
@@ -94,8 +98,7 @@ class PromptWriter:
         """The token that closes an assistant's turn, read off the chat template."""
         mark = "polyprag"
         messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": mark}]
-        rendered: str = self.tokenizer.apply_chat_template(messages, tokenize=False)
-        after = rendered.rpartition(mark)[2].lstrip()
+        after = as_chat(self.tokenizer, messages).rpartition(mark)[2].lstrip()
         ids: list[int] = self.tokenizer.encode(after, add_special_tokens=False)
         return ids[0] if ids else int(self.tokenizer.eos_token_id)
 
@@ -107,9 +110,23 @@ class PromptWriter:
         return sorted({self.end_of_turn, self.tokenizer.eos_token_id, *line_ends})
 
     def _encode(self, messages: list[dict[str, str]], prefix: str) -> list[int]:
-        rendered = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        rendered = as_chat(self.tokenizer, messages, open_turn=True)
         ids: list[int] = self.tokenizer.encode(rendered + prefix, add_special_tokens=False)
         return ids
+
+
+def as_chat(tokenizer: Any, messages: Sequence[dict[str, str]], *, open_turn: bool = False) -> str:
+    """Messages in a tokenizer's chat template, the same on every day, so that answers meet the prompts of training.
+
+    Args:
+        tokenizer: with a chat template, which is told `DATE` where it asks for today's.
+        messages: the chat, each with `role` and `content`.
+        open_turn: whether the assistant's turn is opened at the end.
+    """
+    template: str = tokenizer.get_chat_template()
+    stopped = {"chat_template": _STOPPED_CLOCK + template} if _CLOCK in template else {}
+    rendered: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=open_turn, **stopped)
+    return rendered
 
 
 def explained(pair: QAPair) -> str:

@@ -11,7 +11,7 @@ from polyprag.augmentation.local import WINDOW, LocalAuthor, SeededNoise
 from polyprag.augmentation.prompts import load_prompts
 from polyprag.augmentation.stage import run_augmentation
 from polyprag.errors import ModelError
-from polyprag.knowledge.prompts import PromptWriter
+from polyprag.knowledge.prompts import DATE, PromptWriter
 from polyprag.records import Passage
 
 TEXTS = [
@@ -79,6 +79,14 @@ def test_a_turn_that_has_begun_goes_on_and_stands_in_the_reply(author):
     (text, _, _) = answers(writer, [request])["key0"]
     ids = continued(writer, rendered(request, "Answer: Om\nQuestion:"), 12)
     assert text == ("Answer: Om\nQuestion:" + writer.base.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+
+def test_prompts_are_the_same_on_every_day(author):
+    writer = author()
+    tokenizer, (request,) = writer.base.tokenizer, requests(TEXTS[:1])
+    tokenizer.chat_template = "{{ strftime_now('%A, %d %B %Y, %H:%M:%S') }} " + tokenizer.chat_template
+    ids = tokenizer.encode(f"{DATE} {rendered(request)}", add_special_tokens=False)
+    assert answers(writer, [request])["key0"][1] == len(ids)
 
 
 @pytest.mark.parametrize("temperature", [0, 0.8])

@@ -2,7 +2,7 @@ import copy
 
 import pytest
 
-from polyprag.knowledge.prompts import ANSWER_PREFIX, EXAMPLES, SYSTEM, PromptWriter, with_title
+from polyprag.knowledge.prompts import ANSWER_PREFIX, DATE, EXAMPLES, SYSTEM, PromptWriter, as_chat, with_title
 from polyprag.records import Passage
 
 
@@ -69,6 +69,40 @@ def test_end_of_turn_is_read_off_the_chat_template(tiny_tokenizer, writer):
     assert with_template(tiny_tokenizer, closing).end_of_turn == special["<|endoftext|>"]
     open_ended = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
     assert with_template(tiny_tokenizer, open_ended).end_of_turn == tiny_tokenizer.eos_token_id
+
+
+TURNS = "{% for m in messages %}{{ m['content'] }}<|im_end|>\n{% endfor %}"
+DATED = {
+    "as Llama 3.2 asks": "{%- if not date_string is defined %}{%- if strftime_now is defined %}"
+    "{%- set date_string = strftime_now('%d %b %Y') %}{%- else %}{%- set date_string = 'never' %}{%- endif %}"
+    "{%- endif %}{{- 'Today Date: ' + date_string + '\n' }}",
+    "in a macro": "\n{% macro told() %}Today Date: {{ strftime_now('%Y-%m-%d') }}\n{% endmacro %}{{ told() }}",
+}
+
+
+@pytest.mark.parametrize("told", DATED.values(), ids=DATED)
+def test_a_template_that_tells_the_date_tells_the_same_on_every_day(tiny_tokenizer, told):
+    dated = with_template(tiny_tokenizer, told + TURNS)
+    shown = dated.tokenizer.decode(dated.question("Who?"))
+    assert shown.lstrip("\n") == f"Today Date: {DATE}\n{SYSTEM}<|im_end|>\nQuestion: Who?<|im_end|>\n{ANSWER_PREFIX}"
+    assert dated.end_of_turn == with_template(tiny_tokenizer, TURNS).end_of_turn
+
+
+@pytest.mark.parametrize("open_turn", [False, True])
+def test_a_template_without_a_date_is_left_as_it_is(tiny_tokenizer, open_turn):
+    messages = [{"role": "user", "content": " Who? "}, {"role": "assistant", "content": "He."}]
+    own = tiny_tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=open_turn)
+    assert as_chat(tiny_tokenizer, messages, open_turn=open_turn) == own
+
+
+@pytest.mark.parametrize("open_turn", [False, True])
+def test_nothing_but_the_date_is_changed(tiny_tokenizer, open_turn):
+    messages = [{"role": "user", "content": " Who? "}]
+    template = "\n  {{ bos_token }}{{ strftime_now('') }}\n" + tiny_tokenizer.chat_template
+    dated = with_template(tiny_tokenizer, template).tokenizer
+    own = with_template(tiny_tokenizer, template.replace("strftime_now('')", f"'{DATE}'")).tokenizer
+    wanted = own.apply_chat_template(messages, tokenize=False, add_generation_prompt=open_turn)
+    assert as_chat(dated, messages, open_turn=open_turn) == wanted
 
 
 @pytest.mark.parametrize(("title", "asked"), [("Arlen", "about Arlen?"), ("", "about this?")])

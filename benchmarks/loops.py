@@ -16,6 +16,7 @@ from polyprag.config import Config
 from polyprag.config.loading import load_config
 from polyprag.experts.attention import additive
 from polyprag.experts.base_model import load_base
+from polyprag.experts.logits import logits_of
 from polyprag.records import Knowledge
 from polyprag.training.assembly import assemble
 from polyprag.training.batches import Batch
@@ -73,7 +74,7 @@ class PoolLoop:
         hidden_BTD = decoder(
             inputs_embeds=embedded_BTD, position_ids=batch.positions_BT, attention_mask=mask, use_cache=False
         ).last_hidden_state
-        logits_LV = self.base.model.get_output_embeddings()(hidden_BTD[batch.rows_L, batch.sources_L])
+        logits_LV = logits_of(self.base.model, hidden_BTD[batch.rows_L, batch.sources_L])
         F.cross_entropy(logits_LV.float(), batch.targets_L).backward()
 
     def step_with_all_logits(self, batch: Batch) -> None:

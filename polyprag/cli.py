@@ -24,6 +24,12 @@ SHORTHANDS = {"methods": "evaluation.methods", "question": "evaluation.question"
 
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "pytorch-lightning", "numpy")
 USERS_OS_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS})
+LESS_MEMORY = (
+    "in training lower training.batch_tokens, for PRAG's adapters prag.parallel, in answering answering.batch_size; "
+    "see docs/troubleshooting.md"
+)
+SENTENCES_OF_MEMORY = 3
+"""How many sentences of torch's own say what was wanted and what the GPU has; more tell of its allocator."""
 EXIT_MISTAKE = 2
 EXIT_SIGNAL = 128
 
@@ -113,8 +119,8 @@ def guarded(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = 
         argv: the arguments; those of the process by default.
 
     Returns:
-        The exit status: 0, 2 after a user's mistake, a full disk or a missing permission, 128 plus the signal's number
-        after an interruption. Any other exception is a bug of ours and goes on with its traceback.
+        The exit status: 0, 2 after a user's mistake, a full disk or GPU or a missing permission, 128 plus the signal's
+        number after an interruption. Any other exception is a bug of ours and goes on with its traceback.
     """
     try:
         main(sys.argv[1:] if argv is None else argv)
@@ -128,6 +134,11 @@ def guarded(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = 
     except BrokenPipeError:
         _silence_stdout()
         return EXIT_SIGNAL + signal.SIGPIPE
+    except RuntimeError as error:
+        if not _is_of_memory(error):
+            raise
+        said = ". ".join(str(error).split(". ")[:SENTENCES_OF_MEMORY]).rstrip(".")
+        return _end(f"error: {said}; {LESS_MEMORY}", EXIT_MISTAKE)
     except OSError as error:
         if error.errno not in USERS_OS_ERRORS:
             raise
@@ -205,6 +216,12 @@ def _examples(program: str, resumable: bool) -> str:
 def _written_out(override: str) -> str:
     name, equals, value = override.partition("=")
     return f"{SHORTHANDS.get(name, name)}{equals}{value}"
+
+
+def _is_of_memory(error: RuntimeError) -> bool:
+    """Whether a GPU's memory was full; torch is not imported for it, since without it no GPU was in use."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def _end(message: str, status: int) -> int:

@@ -21,6 +21,7 @@ from transformers import DynamicCache
 
 from polyprag.answering.rows import KeysAndValues, Rows, joined, repeated
 from polyprag.experts.base_model import BaseModel
+from polyprag.experts.logits import logits_of
 from polyprag.experts.pool import ExpertPool
 
 REFILL_SHARE = 0.25
@@ -112,8 +113,7 @@ class Decoder:
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
-        logits_BV: Tensor = self.base.model.get_output_embeddings()(states_BTD[:, -1])
-        return logits_BV
+        return logits_of(self.base.model, states_BTD[:, -1])
 
 
 @dataclass

@@ -24,6 +24,7 @@ from polyprag.config.loading import to_yaml
 from polyprag.errors import TrainingError
 from polyprag.experts.attention import additive
 from polyprag.experts.base_model import BaseModel
+from polyprag.experts.logits import logits_of
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter
 from polyprag.experts.routing_measures import routing_losses, usage
@@ -256,25 +257,24 @@ def label_loss(model: Any, batch: Batch) -> Tensor:
         model: a transformers causal LM.
         batch: packs of training sequences.
     """
-    hidden_LD, head = _hidden_of_labels(model, batch), model.get_output_embeddings()
+    hidden_LD = _hidden_of_labels(model, batch)
     if len(hidden_LD) <= CHUNK:
-        return F.cross_entropy(head(hidden_LD).float(), batch.targets_L)
+        return F.cross_entropy(logits_of(model, hidden_LD).float(), batch.targets_L)
     starts = range(0, len(hidden_LD), CHUNK)
     chunks = ((hidden_LD[at : at + CHUNK], batch.targets_L[at : at + CHUNK]) for at in starts)
     losses = [
-        checkpoint(_sum_of_losses, head, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks
+        checkpoint(_sum_of_losses, model, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks
     ]
     return torch.stack(losses).sum() / len(hidden_LD)
 
 
 def label_logits(model: Any, batch: Batch) -> Tensor:
     """Logits [L, V] in float32, computed at labelled positions only; see `label_loss`."""
-    logits_LV: Tensor = model.get_output_embeddings()(_hidden_of_labels(model, batch))
-    return logits_LV.float()
+    return logits_of(model, _hidden_of_labels(model, batch)).float()
 
 
 def _hidden_of_labels(model: Any, batch: Batch) -> Tensor:
-    """What the head reads the logits of each label from, [L, D]."""
+    """The last states that the logits of each label are made of, [L, D]."""
     hidden_BTD: Tensor = model.get_decoder()(
         input_ids=batch.tokens_BT,
         position_ids=batch.positions_BT,
@@ -284,5 +284,5 @@ def _hidden_of_labels(model: Any, batch: Batch) -> Tensor:
     return hidden_BTD[batch.rows_L, batch.sources_L]
 
 
-def _sum_of_losses(head: nn.Module, hidden_LD: Tensor, targets_L: Tensor) -> Tensor:
-    return F.cross_entropy(head(hidden_LD).float(), targets_L, reduction="sum")
+def _sum_of_losses(model: Any, hidden_LD: Tensor, targets_L: Tensor) -> Tensor:
+    return F.cross_entropy(logits_of(model, hidden_LD).float(), targets_L, reduction="sum")

@@ -155,8 +155,32 @@ def test_what_a_user_can_mend_is_one_line(
     assert text.count("\n") == 1
 
 
+def test_a_full_gpu_is_one_line_with_what_was_wanted_and_what_to_lower(capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = (
+        "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 23.69 GiB of which 1 MiB is free"
+    )
+    error = torch.OutOfMemoryError(f"{wanted}. Process 1 has 2 GiB memory in use.\nSee the documentation")
+    assert guarded(raising(error), []) == 2
+    text = capsys.readouterr().err
+    assert text.startswith(
+        f"error: {wanted}; in training lower training.batch_tokens, for PRAG's adapters prag.parallel"
+    )
+    assert text.count("\n") == 1
+
+
+def test_a_program_without_torch_does_not_import_it_for_its_errors() -> None:
+    program = (
+        "import sys; from polyprag.cli import guarded\n"
+        "def main(argv): raise RuntimeError('ours')\n"
+        "try: guarded(main, [])\n"
+        "except RuntimeError: sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
-    "error", [ValueError("ours"), FileNotFoundError(errno.ENOENT, "No such file"), AssertionError()]
+    "error",
+    [ValueError("ours"), RuntimeError("ours"), FileNotFoundError(errno.ENOENT, "No such file"), AssertionError()],
 )
 def test_our_own_bugs_keep_their_traceback(error: BaseException) -> None:
     with pytest.raises(type(error)):

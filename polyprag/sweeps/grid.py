@@ -131,6 +131,11 @@ def trains(key: str) -> bool:
     return key.startswith(("router.", "controls.", "translator.")) or not key.startswith(MAY_DIFFER)
 
 
+def shapes_answers(key: str) -> bool:
+    """Whether answers or what sums them up depend on a key beside what was trained."""
+    return not trains(key) and not key.startswith(WITHOUT_RESULT)
+
+
 def needs_translator(methods: Iterable[str]) -> bool:
     """Whether some methods need DyPRAG's parameter translator."""
     return any(method.startswith("dyprag") for method in methods)
@@ -181,7 +186,7 @@ class _Builder:
             label=label,
             name=_folder_name([text for text in swept if trains(text.partition("=")[0])]),
             training_id=_digest(config, [key for key in keys() if trains(key)]),
-            evaluation_id=_digest(config, [k for k in keys() if not trains(k) and not k.startswith(WITHOUT_RESULT)]),
+            evaluation_id=_digest(config, [key for key in keys() if shapes_answers(key)]),
         )
         return self.runs.setdefault(run.identity, run)
 

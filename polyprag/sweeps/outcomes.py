@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyprag.config.keys import config_difference
+from polyprag.config.keys import config_difference, config_values, keys
 from polyprag.config.loading import load_config
 from polyprag.errors import ConfigError, DataError
 from polyprag.evaluation.recorded import answers_behind, read_results
 from polyprag.evaluation.results import ANSWERS, RESULTS, MethodResult
-from polyprag.files import current_folder, read_jsonl_tolerant, write_json
+from polyprag.files import current_folder, read_jsonl_tolerant, sha256_of, write_json
 from polyprag.store import open_store
-from polyprag.sweeps.grid import Run, trains
+from polyprag.sweeps.grid import Run, shapes_answers, trains
 
 RUNS = "runs"
-MARK = "trained.json"
+TRAINED, EVALUATED = "trained.json", "evaluated.json"
+"""The marks of a training and of an evaluation that have come to their end."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def evaluation_folder(run: Run) -> str:
 
 def mark_trained(folder: Path) -> None:
     """Note that `train.py` has come to its end; the store alone does not tell, since stages may follow the pool."""
-    write_json(folder / MARK, {"store": open_store(folder / "store").manifest.digest})
+    write_json(folder / TRAINED, {"store": open_store(folder / "store").manifest.digest})
 
 
 def is_trained(folder: Path, run: Run) -> bool:
@@ -65,18 +66,26 @@ def is_trained(folder: Path, run: Run) -> bool:
         ConfigError: it was trained with another configuration, as happens after defaults have changed.
         StoreError: the store is damaged.
     """
-    if not (folder / MARK).exists() or not current_folder(folder / "store").exists():
+    if not (folder / TRAINED).exists() or not current_folder(folder / "store").exists():
         return False
     store = open_store(folder / "store")
     trained = load_config(folder / "config.yaml")
     changed = [key for key in config_difference(trained, run.config) if trains(key)]
     if changed:
         raise ConfigError(f"{folder}: was trained with another {', '.join(changed)}; move it away to train anew")
-    return bool(_read_json(folder / MARK).get("store") == store.manifest.digest)
+    return bool(_read_json(folder / TRAINED).get("store") == store.manifest.digest)
+
+
+def mark_evaluated(folder: Path, run: Run) -> None:
+    """Note that `evaluate.py` has come to its end, and with what; the results are there before verdicts and report."""
+    evaluation = folder / evaluation_folder(run)
+    if (evaluation / RESULTS).exists():
+        noted = {"results": sha256_of(evaluation / RESULTS), "config": _answering(config_values(run.config))}
+        write_json(evaluation / EVALUATED, noted)
 
 
 def read_outcome(folder: Path, run: Run) -> Outcome | None:
-    """A run's outcome, or None as long as it is not trained or some of its methods have not answered all questions.
+    """A run's outcome, or None as long as it is not trained and evaluated by all its methods as it is configured now.
 
     Raises:
         ConfigError: see `is_trained`.
@@ -92,11 +101,31 @@ def read_outcome(folder: Path, run: Run) -> Outcome | None:
         return None
     if any(method not in results["methods"] for method in run.methods):
         return None
+    if not _is_evaluated(evaluation, run):
+        return None
     methods = {method: results["methods"][method] for method in run.methods}
     rows = read_jsonl_tolerant(evaluation / ANSWERS)
     f1 = {method: _f1_behind(result, method, rows, evaluation) for method, result in methods.items()}
     seconds = float(store.manifest.training["seconds"])
     return Outcome(run, folder, store.manifest.passages, seconds, methods, f1)
+
+
+def _is_evaluated(evaluation: Path, run: Run) -> bool:
+    """Whether the results are those that an evaluation has left at its end, under the present configuration."""
+    if not (evaluation / EVALUATED).exists():
+        return False
+    noted = _read_json(evaluation / EVALUATED)
+    before = noted.get("config")
+    if not isinstance(before, dict) or noted.get("results") != sha256_of(evaluation / RESULTS):
+        return False
+    present, default = _answering(config_values(run.config)), _answering({k: key.default for k, key in keys().items()})
+    return all((default | before)[key] == value for key, value in present.items())
+
+
+def _answering(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values by which answers are made and summed up, as JSON gives them back."""
+    plain: dict[str, Any] = json.loads(json.dumps({key: value for key, value in values.items() if shapes_answers(key)}))
+    return plain
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -115,7 +144,7 @@ def _f1_behind(result: MethodResult, method: str, rows: Iterable[dict[str, Any]]
     Raises:
         DataError: a line is not an answer, or there are no such answers.
     """
-    answers = answers_behind(result, method, rows, folder / ANSWERS)
-    if answers:
-        return {id_: answer.scores.f1 for id_, answer in answers.items()}
+    found = answers_behind(result, method, rows, folder / ANSWERS)
+    if found:
+        return {id_: answer.scores.f1 for id_, answer in found.items()}
     raise DataError(f"{folder}: the answers of {method} are not those of {RESULTS}; move the folder away")

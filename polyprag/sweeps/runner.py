@@ -24,6 +24,7 @@ from polyprag.sweeps.outcomes import (
     Outcome,
     evaluation_folder,
     is_trained,
+    mark_evaluated,
     mark_trained,
     read_outcome,
     run_folder,
@@ -124,7 +125,9 @@ class Runner:
             outcome = read_outcome(folder, run)
             if outcome is None:
                 reason = self._train_others(run, folder) or self._call(EVALUATE, run, folder)
-                outcome = None if reason else read_outcome(folder, run)
+                if not reason:
+                    mark_evaluated(folder, run)
+                    outcome = read_outcome(folder, run)
                 if outcome is None:
                     return reason or f"{folder}: no results of all its methods"
         except PolyPragError as error:
@@ -160,7 +163,9 @@ class Runner:
         """The command line of a program on a run."""
         name, *verb = program
         call = [sys.executable, str(self.programs / name), *verb, "--config", str(self.sweep.definition.base)]
-        call += [*run.overrides, f"run.dir={folder}", f"evaluation.dir={evaluation_folder(run)}"]
+        call += [*run.overrides, f"run.dir={folder}"]
+        if program == EVALUATE:  # else it would stand in the run's configuration, for evaluations by hand
+            call.append(f"evaluation.dir={evaluation_folder(run)}")
         if not run.config.logging.group:
             call.append(f"logging.group={self.folder.name}")
         return call if program == EVALUATE else [*call, "--resume", "auto"]

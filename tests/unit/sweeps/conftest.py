@@ -92,11 +92,13 @@ class Programs:
         train: leaves a store.
         calls: verb and folder of each call so far.
         fails: beginnings of folder names whose training fails.
+        fails_late: whether evaluations fail after their results are written.
     """
 
     train: Callable[..., None]
     calls: list[tuple[str, str]] = field(default_factory=list)
     fails: tuple[str, ...] = ()
+    fails_late: bool = False
 
     def execute(self, command: Sequence[str], log: Path) -> int:
         program = Path(command[1]).stem
@@ -117,6 +119,9 @@ class Programs:
         else:
             bench = Workbench(config, run_knowledge(config, folder), folder)
             Harness(bench, Console(file=io.StringIO())).run(config.evaluation.methods)
+            if self.fails_late:
+                log.write_text("error: the judge's server cannot be reached\n")
+                return 2
         return 0
 
 

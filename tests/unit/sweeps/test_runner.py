@@ -109,14 +109,74 @@ class TestRuns:
         train = runner.command(TRAIN, run, Path("there"))
         assert train[:2] == [sys.executable, "here/train.py"]
         assert train[2:4] == ["--config", str(sweep.definition.base)]
-        said = ["run.threads=1", "experts.count=2", "run.dir=there", f"evaluation.dir={evaluation_folder(run)}"]
+        said = ["run.threads=1", "experts.count=2", "run.dir=there"]
         assert train[4:] == [*said, "logging.group=sweep", "--resume", "auto"]
-        assert runner.command(EVALUATE, run, Path("there"))[2:] == train[2:-2]
+        own = f"evaluation.dir={evaluation_folder(run)}"
+        assert runner.command(EVALUATE, run, Path("there"))[4:] == [*said, own, "logging.group=sweep"]
 
     def test_a_group_of_the_users_own_stays(self, make_sweep, programs, folder):
         sweep = make_sweep({"experts.count": [2]}, "logging.group=mine")
         runner = Runner(sweep, folder, Path("here"), Console(), programs.execute)
         assert "logging.group=sweep" not in runner.command(TRAIN, sweep.runs[0], Path("there"))
+
+
+class TestEvaluatedAgain:
+    @pytest.fixture
+    def sweep(self, make_sweep, run_all, programs):
+        sweep = make_sweep({"experts.count": [2]})
+        run_all(sweep)
+        programs.calls.clear()
+        return sweep
+
+    @pytest.fixture
+    def evaluation(self, sweep, folder) -> Path:
+        return run_folder(folder, sweep.runs[0]) / evaluation_folder(sweep.runs[0])
+
+    def test_results_that_an_evaluation_by_hand_has_replaced(
+        self, sweep, evaluation, run_all, programs, outcomes_of, tmp_path
+    ):
+        [before] = outcomes_of(sweep).values()
+        call = ["evaluate", "--config", str(sweep.definition.base), *sweep.runs[0].overrides, "answering.passages=2"]
+        call += [f"run.dir={evaluation.parent}", f"evaluation.dir={evaluation.name}"]
+        assert programs.execute(["python", *call], tmp_path / "by_hand.log") == 0
+        assert not outcomes_of(sweep)
+        programs.calls.clear()
+        assert run_all(sweep) == {}
+        assert [verb for verb, _ in programs.calls] == ["evaluate"]
+        [after] = outcomes_of(sweep).values()
+        assert after.f1 == before.f1
+
+    def test_results_under_other_defaults(self, sweep, evaluation, run_all, programs):
+        path = evaluation / "evaluated.json"
+        noted = json.loads(path.read_text())
+        assert noted["config"].pop("prag.per") == "passage"
+        path.write_text(json.dumps(noted))
+        assert run_all(sweep) == {}
+        assert not programs.calls, "a key that is younger than the mark counts as at its default"
+        noted["config"]["flare.threshold"] = 0.75
+        path.write_text(json.dumps(noted))
+        assert run_all(sweep) == {}
+        assert [verb for verb, _ in programs.calls] == ["evaluate"]
+
+    def test_results_of_earlier_versions_which_left_no_mark(self, sweep, evaluation, run_all, programs, folder):
+        (evaluation / "evaluated.json").unlink()
+        before = times(folder)
+        assert run_all(sweep) == {}
+        assert [verb for verb, _ in programs.calls] == ["evaluate"]
+        changed = {path.name for path, at in times(folder).items() if before.get(path) != at}
+        assert "results.json" in changed
+        assert "answers.jsonl" not in changed, "answers are kept"
+
+    def test_an_evaluation_that_failed_after_its_results(self, make_sweep, run_all, programs, outcomes_of):
+        sweep = make_sweep({"experts.count": [3]})
+        programs.fails_late = True
+        for _ in range(2):
+            assert run_all(sweep)["count=3"].startswith("the judge's server cannot be reached (see ")
+            assert not outcomes_of(sweep)
+        programs.fails_late = False
+        assert run_all(sweep) == {}
+        assert [verb for verb, _ in programs.calls] == ["train", *["evaluate"] * 3]
+        assert len(outcomes_of(sweep)) == 1
 
 
 class TestFailures:

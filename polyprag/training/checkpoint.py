@@ -224,7 +224,7 @@ def _resume_path(
         )
     if learned_from and checkpoint.get("polyprag_data", "") not in ("", learned_from):
         raise ConfigError(
-            f"--resume {path}: passages, rewrites or pairs are others than those of the checkpoint; "
-            "restore them, or train anew without --resume or in another run.dir"
+            f"--resume {path}: passages, rewrites or pairs are others than those of the checkpoint, "
+            "or a router's held-back questions; restore them, or train anew without --resume or in another run.dir"
         )
     return path

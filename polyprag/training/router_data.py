@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,16 @@ def texts_of(knowledge: Knowledge, held_back: Sequence[Query] = ()) -> list[list
         questions = [pair.question for pair in own.qa if pair.question not in apart]
         texts.append([f"{passage.title}\n{passage.text}", *own.rewrites, *questions])
     return texts
+
+
+def learned_from(knowledge: Knowledge) -> str:
+    """sha256 (hex) of all that a router learns from or is held against, beside the passages of its store.
+
+    Args:
+        knowledge: rewrites, pairs, and the validation questions that name a passage.
+    """
+    asked = sorted((question.text, question.passage_ids) for question in knowledge.validation if question.passage_ids)
+    return hashlib.sha256(f"{knowledge.augmentation_digest} {asked!r}".encode()).hexdigest()
 
 
 def build_queries(knowledge: Knowledge, config: Config, writer: PromptWriter) -> tuple[list[Query], list[Query]]:

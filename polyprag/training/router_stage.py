@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from polyprag.training.callbacks import Progress
 from polyprag.training.checkpoint import MAY_DIFFER, AtomicCheckpointIO, Checkpointing, resume_path
 from polyprag.training.datamodule import ResumableLoader
 from polyprag.training.processes import cluster, leave
-from polyprag.training.router_data import DrawnBatches, Query, build_queries, texts_of
+from polyprag.training.router_data import DrawnBatches, Query, build_queries, learned_from, texts_of
 from polyprag.training.router_module import HeldBackLooks, RouterModule
 from polyprag.training.trainer import loggers, prepare_process, quiet_lightning
 
@@ -59,7 +59,7 @@ def train_router(
         pool: the experts, if they are in that base model already.
 
     Raises:
-        ConfigError: the checkpoint or the encoder cannot be used.
+        ConfigError: the encoder or the checkpoint cannot be used, or the latter is of other pairs or questions.
         DataError: there is nothing to learn from.
         StoreError: there is no store, or it is damaged or of another base model.
     """
@@ -68,26 +68,26 @@ def train_router(
     folder = run / FOLDER
     base = base or load_base(config.base, device_of(config.training.accelerator))
     store = open_store(run / "store", base.fingerprint, base.name)
-    if resume == "auto" and _is_trained(folder, store, config):
+    knowledge = run_knowledge(config, run)
+    learned = learned_from(knowledge)
+    if resume == "auto" and _is_trained(folder, store, config, learned):
         return
     checkpoint_folder = folder / "checkpoints" / store.manifest.digest[:12]
-    resumed = resume_path(resume, checkpoint_folder, config, ROUTER_MAY_DIFFER)
-    knowledge = run_knowledge(config, run)
+    resumed = resume_path(resume, checkpoint_folder, config, ROUTER_MAY_DIFFER, learned)
     encoder = build_encoder(config.router, base)
     router = new_router(config, store, encoder)
     started = time.perf_counter()
     queries, held_back = build_queries(knowledge, config, PromptWriter(base.tokenizer, config.answering.prompt))
     router.start_from(measure_keys(encoder, texts_of(knowledge, held_back)))
-    measuring_seconds = time.perf_counter() - started
+    measuring = time.perf_counter() - started
     if config.router.lm_steps:
         pool = _frozen_pool(config, store, base, pool)
     module, loader = _learning(config, store, base, encoder, router, (queries, held_back), pool)
     if dry_run:
-        print("\n".join(_sizes(module, loader)))
-        return
-    checkpoints = Checkpointing(checkpoint_folder, config.training.checkpoint_minutes)
+        return print("\n".join(_sizes(module, loader)))
+    checkpoints = Checkpointing(checkpoint_folder, config.training.checkpoint_minutes, learned)
     _trainer(config, folder, checkpoints).fit(module, loader, ckpt_path=resumed)
-    _keep(folder, config, store, module, measuring_seconds + checkpoints.train_seconds)
+    _keep(folder, config, store, module, {"seconds": measuring + checkpoints.train_seconds, "learned_from": learned})
 
 
 def check_router(config: Config, base: BaseModel, knowledge: Knowledge) -> None:
@@ -172,7 +172,7 @@ def _trainer(config: Config, folder: Path, checkpoints: Checkpointing) -> pl.Tra
     )
 
 
-def _keep(folder: Path, config: Config, store: Store, module: RouterModule, seconds: float) -> None:
+def _keep(folder: Path, config: Config, store: Store, module: RouterModule, made: Mapping[str, Any]) -> None:
     """Write the router as it was at its best, and say how good that is.
 
     Args:
@@ -180,12 +180,12 @@ def _keep(folder: Path, config: Config, store: Store, module: RouterModule, seco
         config: what it was trained with.
         store: what it routes to.
         module: after training.
-        seconds: that training took.
+        made: the seconds that training took, and the digest of what was learned from.
     """
     best, held_back = module.best, len(module.held_back)
     module.router.load_state_dict(best["state"])
     known = {name: value for name, value in best.items() if name != "state"}
-    training = {"seconds": seconds, **known, "held_back": held_back}
+    training = {**made, **known, "held_back": held_back}
     facts = RouterFacts.of(config, store, _settings(config), training)
     write_router(folder, module.router, facts, coded=has_codes(config.router, len(store.passages)))
     found = f"{best['first_choice']:.1%} find a passage of theirs first (step {best['step']})"
@@ -221,9 +221,17 @@ def _settings(config: Config) -> dict[str, Any]:
     return {**values, "seed": config.run.seed}
 
 
-def _is_trained(folder: Path, store: Store, config: Config) -> bool:
-    """Whether the run's router is there, sound, and trained with this configuration."""
+def _is_trained(folder: Path, store: Store, config: Config, learned: str) -> bool:
+    """Whether the run's router is there, sound, and trained with this configuration on these data.
+
+    Args:
+        folder: the router's.
+        store: what it routes to.
+        config: the present configuration.
+        learned: digest of what there is to learn from; a router agrees with it if it tells none, as older ones do.
+    """
     try:
-        return open_router(folder, store.manifest.digest, whole=True).facts.settings == _settings(config)
+        facts = open_router(folder, store.manifest.digest, whole=True).facts
     except StoreError:
         return False
+    return facts.settings == _settings(config) and facts.training.get("learned_from", learned) == learned

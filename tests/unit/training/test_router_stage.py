@@ -1,5 +1,6 @@
 """Shapes: B queries, G routed groups, K experts, N passages."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import gates_from_logits
 from polyprag.knowledge.loading import load_knowledge
 from polyprag.knowledge.prompts import PromptWriter
-from polyprag.router_store import FILE, StoredRouter, open_router
+from polyprag.router_store import FILE, StoredRouter, open_router, write_router
+from polyprag.runs import run_knowledge
 from polyprag.store import open_store
 from polyprag.training import router_stage
 from polyprag.training.batches import collate
 from polyprag.training.module import label_loss
-from polyprag.training.router_data import Query, build_queries, texts_of
+from polyprag.training.router_data import Query, build_queries, learned_from, texts_of
 from polyprag.training.router_module import RouterModule
 from polyprag.training.router_stage import FOLDER, check_router, new_router, train_router
 
@@ -81,6 +83,12 @@ def said_of(run: Path) -> dict[str, Any]:
 
 def equal(ours: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return ours.keys() == other.keys() and all(torch.equal(ours[name], other[name]) for name in ours)
+
+
+def turned_round(questions: Path) -> None:
+    """Put the questions of a file into the other order, so that others are set apart for validation."""
+    lines = questions.read_text(encoding="utf-8").splitlines(keepends=True)
+    questions.write_text("".join(reversed(lines)), encoding="utf-8")
 
 
 def snapshot(folder: Path) -> dict[Path, tuple[bytes, int]]:
@@ -312,6 +320,42 @@ class TestResuming:
             train_router(configure(*SHORT, "router.learning_rate=0.5"), run, "auto")
         assert "\n" not in str(caught.value)
         assert snapshot(run) == before
+
+    @pytest.fixture
+    def questioned(self, begin, library_files, tmp_path) -> tuple[Config, Path, Path]:
+        """Configuration, folder, and a file of questions of its own, which a test may change."""
+        questions = tmp_path / "asked.jsonl"
+        questions.write_bytes(library_files[1].read_bytes())
+        return *begin(*SHORT, f"data.questions={questions}"), questions
+
+    def test_a_finished_one_of_other_questions_is_not_kept(self, questioned):
+        config, run, questions = questioned
+        train_router(config, run)
+        before = snapshot(run)
+        turned_round(questions)
+        with pytest.raises(ConfigError, match=r"or a router's held-back questions; restore them, or train anew"):
+            train_router(config, run, "auto")
+        assert snapshot(run) == before
+        train_router(config, run)
+        assert said_of(run)["learned_from"] == learned_from(run_knowledge(config, run))
+
+    def test_a_checkpoint_of_other_questions_is_refused(self, questioned, stop_after):
+        config, run, questions = questioned
+        stop_after(3)
+        with pytest.raises(Interrupted):
+            train_router(config, run)
+        turned_round(questions)
+        with pytest.raises(ConfigError, match=r"or a router's held-back questions; restore them, or train anew"):
+            train_router(config, run, "auto")
+
+    def test_one_that_does_not_tell_what_it_learned_from_is_kept(self, begin, monkeypatch):
+        config, run = begin(*SHORT)
+        train_router(config, run)
+        stored = opened(run)
+        untold = {name: value for name, value in stored.facts.training.items() if name != "learned_from"}
+        write_router(run / FOLDER, stored.router, dataclasses.replace(stored.facts, training=untold))
+        monkeypatch.setattr(pl.Trainer, "fit", None)
+        train_router(config, run, "auto")
 
     def test_a_store_trained_anew_asks_for_a_router_anew(self, begin, train_at_random):
         config, run = begin(*SHORT)

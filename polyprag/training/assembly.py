@@ -41,6 +41,7 @@ from polyprag.training.trainer import (
     build_trainer,
     measure_sizes,
     similar_passages,
+    told_device,
     validation_of,
 )
 
@@ -78,7 +79,8 @@ class PoolTraining:
             folder: the run's folder.
         """
         sizes = measure_sizes(self.module, self.data, self.pool, self.router)
-        return [*card_lines(self._card(folder)), *sizes.lines()]
+        device = told_device(self.base.device, self.config.training)
+        return [*card_lines(self._card(folder)), f"device                 {device}", *sizes.lines()]
 
     def fit(self, folder: Path, checkpoint: Path | None, earlier_seconds: float = 0.0) -> bool:
         """Train, and write the store if anything was trained or that of this very training is not there.
@@ -102,6 +104,7 @@ class PoolTraining:
             card = self._card(folder)
             write_card(card, folder)
             log_card(card, trainer.loggers)
+            print(f"training on {told_device(self.base.device, self.config.training)}", flush=True)
         with ending_together():
             trainer.fit(self.module, self.data, ckpt_path=checkpoint)
         made = {"steps": trainer.global_step, "learned_from": learned_from}

@@ -81,6 +81,21 @@ def build_trainer(config: Config, folder: Path, data: KnowledgeData, checkpoints
     )
 
 
+def told_device(device: torch.device, training: TrainingConfig) -> str:
+    """Where training takes place, for people, and why where that is not what a GPU's owner expects.
+
+    Args:
+        device: of this process.
+        training: what was asked for.
+    """
+    world = world_of(training)
+    beside = f"; {world} processes together" if world > 1 else ""
+    if device.type == "cuda":
+        return f"{device}, {torch.cuda.get_device_name(device)}{beside}"
+    refused = "; torch finds no CUDA device, which training.accelerator=gpu would refuse"
+    return f"{device}{refused if training.accelerator == 'auto' else ''}{beside}"
+
+
 def strategy_of(training: TrainingConfig) -> str | DDPStrategy:
     """Lightning's strategy: one device alone, or several that average the experts' gradients."""
     return "auto" if world_of(training) == 1 else DDPStrategy(gradient_as_bucket_view=True)

@@ -18,7 +18,7 @@ from polyprag.training import assembly
 from polyprag.training.assembly import assemble
 from polyprag.training.checkpoint import resume_path
 from polyprag.training.router_stage import train_router
-from polyprag.training.trainer import prepare_process
+from polyprag.training.trainer import prepare_process, told_device
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Experiment logs directory .* exists and is not empty:UserWarning",
@@ -50,6 +50,16 @@ def train(config: Config, folder: Path, knowledge: Knowledge | None = None, *, r
 
 def stored(folder: Path) -> Store:
     return open_store(folder / "store")
+
+
+def test_the_device_is_told_before_training_and_in_its_plan(quick, tmp_path, capsys):
+    config = quick("training.accelerator=auto")
+    training = assemble(config, load_knowledge(config.data))
+    told = told_device(training.base.device, config.training)
+    assert f"device                 {told}" in training.plan(tmp_path)
+    assert not capsys.readouterr().out
+    training.fit(tmp_path, None)
+    assert f"training on {told}" in capsys.readouterr().out.splitlines()
 
 
 class TestStore:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from polyprag.config import TrainingConfig
 from polyprag.experts.base_model import BaseModel, load_base
 from polyprag.experts.pool import ExpertPool
 from polyprag.experts.routing import TaskRouter
@@ -13,7 +14,7 @@ from polyprag.knowledge.prompts import PromptWriter
 from polyprag.knowledge.tasks import build_tasks
 from polyprag.training.datamodule import KnowledgeData
 from polyprag.training.module import PoolModule
-from polyprag.training.trainer import Sizes, measure_sizes
+from polyprag.training.trainer import Sizes, measure_sizes, told_device
 
 # the name that all of transformers 5 knows
 pytestmark = pytest.mark.filterwarnings("ignore:.gradient_checkpointing_enable. is deprecated:FutureWarning")
@@ -56,6 +57,19 @@ def test_the_step_is_timed_as_training_makes_it_and_leaves_evaluation_mode(tiny_
     measure(tiny_base, f"training.gradient_checkpointing={str(recomputes).lower()}")
     assert seen == [recomputes] * 2
     assert not tiny_base.model.training
+
+
+def test_a_training_tells_where_it_takes_place_and_why(monkeypatch):
+    asked = {name: TrainingConfig(accelerator=name) for name in ("auto", "cpu")}
+    cpu = torch.device("cpu")
+    assert told_device(cpu, asked["cpu"]) == "cpu"
+    assert told_device(cpu, asked["auto"]) == (
+        "cpu; torch finds no CUDA device, which training.accelerator=gpu would refuse"
+    )
+    together = TrainingConfig(accelerator="cpu", devices=2, nodes=2)
+    assert told_device(cpu, together) == "cpu; 4 processes together"
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"card {device.index}")
+    assert told_device(torch.device("cuda:1"), asked["auto"]) == "cuda:1, card 1"
 
 
 @pytest.mark.gpu

@@ -16,6 +16,7 @@ from polyprag.evaluation.results import ANSWERS, RESULTS, MethodResult
 from polyprag.files import current_folder, read_jsonl_tolerant, sha256_of, write_json
 from polyprag.store import open_store
 from polyprag.sweeps.grid import Run, shapes_answers, trains
+from polyprag.sweeps.present import PresentData
 
 RUNS = "runs"
 TRAINED, EVALUATED = "trained.json", "evaluated.json"
@@ -59,11 +60,12 @@ def mark_trained(folder: Path) -> None:
     write_json(folder / TRAINED, {"store": open_store(folder / "store").manifest.digest})
 
 
-def is_trained(folder: Path, run: Run) -> bool:
+def is_trained(folder: Path, run: Run, present: PresentData) -> bool:
     """Whether a run is trained to its end.
 
     Raises:
-        ConfigError: it was trained with another configuration, as happens after defaults have changed.
+        ConfigError: it was trained with another configuration, as happens after defaults have changed, or on other
+            data.
         StoreError: the store is damaged.
     """
     if not (folder / TRAINED).exists() or not current_folder(folder / "store").exists():
@@ -73,7 +75,14 @@ def is_trained(folder: Path, run: Run) -> bool:
     changed = [key for key in config_difference(trained, run.config) if trains(key)]
     if changed:
         raise ConfigError(f"{folder}: was trained with another {', '.join(changed)}; move it away to train anew")
-    return bool(_read_json(folder / TRAINED).get("store") == store.manifest.digest)
+    if _read_json(folder / TRAINED).get("store") != store.manifest.digest:
+        return False
+    if _differ(store.manifest.training.get("learned_from"), present.learned_from(run.config, folder)):
+        raise ConfigError(
+            f"{folder}: was trained on other passages, rewrites or pairs than data.* give now; restore them, or move "
+            "it away to train anew"
+        )
+    return True
 
 
 def mark_evaluated(folder: Path, run: Run) -> None:
@@ -84,15 +93,15 @@ def mark_evaluated(folder: Path, run: Run) -> None:
         write_json(evaluation / EVALUATED, noted)
 
 
-def read_outcome(folder: Path, run: Run) -> Outcome | None:
+def read_outcome(folder: Path, run: Run, present: PresentData) -> Outcome | None:
     """A run's outcome, or None as long as it is not trained and evaluated by all its methods as it is configured now.
 
     Raises:
-        ConfigError: see `is_trained`.
+        ConfigError: see `is_trained`; or other questions were answered.
         DataError: the results cannot be read.
         StoreError: the store is damaged.
     """
-    if not is_trained(folder, run):
+    if not is_trained(folder, run, present):
         return None
     evaluation = folder / evaluation_folder(run)
     results = read_results(evaluation / RESULTS) if (evaluation / RESULTS).exists() else None
@@ -103,11 +112,20 @@ def read_outcome(folder: Path, run: Run) -> Outcome | None:
         return None
     if not _is_evaluated(evaluation, run):
         return None
+    if _differ(results["data"].get("sha256"), present.asked(run.config, folder, store)):
+        raise ConfigError(
+            f"{evaluation}: answers other questions than data.* give now; restore them, or move it away"
+        )
     methods = {method: results["methods"][method] for method in run.methods}
     rows = read_jsonl_tolerant(evaluation / ANSWERS)
     f1 = {method: _f1_behind(result, method, rows, evaluation) for method, result in methods.items()}
     seconds = float(store.manifest.training["seconds"])
     return Outcome(run, folder, store.manifest.passages, seconds, methods, f1)
+
+
+def _differ(before: str | None, now: str) -> bool:
+    """Whether two hashes, both known, are not the same."""
+    return bool(before and now) and before != now
 
 
 def _is_evaluated(evaluation: Path, run: Run) -> bool:

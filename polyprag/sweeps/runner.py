@@ -29,6 +29,7 @@ from polyprag.sweeps.outcomes import (
     read_outcome,
     run_folder,
 )
+from polyprag.sweeps.present import PresentData
 from polyprag.training.controls import control_folder, needed_controls
 
 TRAIN, EVALUATE = ("train.py",), ("evaluate.py",)
@@ -71,6 +72,7 @@ class Runner:
         console: where a line for each run goes.
         execute: runs a command.
         interrupted: the number of the signal that has asked to stop; 0 for none.
+        present: what the data of the runs are now.
     """
 
     sweep: Sweep
@@ -79,6 +81,7 @@ class Runner:
     console: Console
     execute: Execute
     interrupted: Callable[[], int] = lambda: 0
+    present: PresentData = field(default_factory=PresentData)
     failed: dict[str, str] = field(default_factory=dict)
 
     def run(self, pending: Sequence[Run], expected: Sequence[float]) -> dict[str, str]:
@@ -116,18 +119,18 @@ class Runner:
         """The outcome of a run, or why there is none."""
         folder = run_folder(self.folder, run)
         try:
-            if not is_trained(folder, run):
+            if not is_trained(folder, run, self.present):
                 reason = self.failed.get(run.training_id) or self._call(TRAIN, run, folder)
                 if reason:
                     self.failed[run.training_id] = reason
                     return reason
                 mark_trained(folder)
-            outcome = read_outcome(folder, run)
+            outcome = read_outcome(folder, run, self.present)
             if outcome is None:
                 reason = self._train_others(run, folder) or self._call(EVALUATE, run, folder)
                 if not reason:
                     mark_evaluated(folder, run)
-                    outcome = read_outcome(folder, run)
+                    outcome = read_outcome(folder, run, self.present)
                 if outcome is None:
                     return reason or f"{folder}: no results of all its methods"
         except PolyPragError as error:

@@ -19,6 +19,7 @@ from polyprag.sweeps.estimate import expected_seconds
 from polyprag.sweeps.figures import write_figures
 from polyprag.sweeps.grid import Run, Sweep, build_sweep
 from polyprag.sweeps.outcomes import Outcome, is_trained, read_outcome, run_folder
+from polyprag.sweeps.present import PresentData
 from polyprag.sweeps.runner import Runner, held
 from polyprag.sweeps.saving import saving_grids
 from polyprag.sweeps.summary import summarise_sweep, sweep_csv, sweep_grids
@@ -47,11 +48,12 @@ def run_sweep(call: Call, programs: Path) -> None:
         print(to_yaml(sweep.base), end="")
         return
     folder = Path(sweep.base.run.dir or f"runs/sweeps/{definition.path.stem}")
-    pending = _announce(sweep, folder)
+    present = PresentData()
+    pending = _announce(sweep, folder, present)
     if call.dry_run:
         return
-    reasons = _run_missing(sweep, folder, programs, pending) if pending else {}
-    _sum_up(sweep, folder, _results_folder(folder, definition, sweep))
+    reasons = _run_missing(sweep, folder, programs, pending, present) if pending else {}
+    _sum_up(sweep, folder, present, _results_folder(folder, definition, sweep))
     if reasons:
         first, reason = next(iter(reasons.items()))
         raise SweepError(
@@ -60,16 +62,16 @@ def run_sweep(call: Call, programs: Path) -> None:
         )
 
 
-def _announce(sweep: Sweep, folder: Path) -> dict[Run, float]:
+def _announce(sweep: Sweep, folder: Path, present: PresentData) -> dict[Run, float]:
     """Say how many runs there are and how long they will take; returns the missing ones with their seconds."""
-    finished = _outcomes(sweep, folder)
+    finished = _outcomes(sweep, folder, present)
     missing = [run for run in sweep.runs if run not in finished]
     trainings = len({run.training_id for run in sweep.runs})
     print(f"{len(sweep.runs)} runs of {trainings} trainings in {folder}, {len(finished)} of them finished")
     seen: set[str] = set()
     pending = []
     for run in missing:
-        pending.append((run, run.training_id not in seen and not _or_none(is_trained, folder, run)))
+        pending.append((run, run.training_id not in seen and not _or_none(is_trained, folder, run, present)))
         seen.add(run.training_id)
     seconds = expected_seconds(pending, list(finished.values()))
     if pending:
@@ -77,18 +79,20 @@ def _announce(sweep: Sweep, folder: Path) -> dict[Run, float]:
     return dict(zip(missing, seconds, strict=True))
 
 
-def _run_missing(sweep: Sweep, folder: Path, programs: Path, pending: dict[Run, float]) -> dict[str, str]:
+def _run_missing(
+    sweep: Sweep, folder: Path, programs: Path, pending: dict[Run, float], present: PresentData
+) -> dict[str, str]:
     """Run what is missing; returns why runs have failed, by their labels."""
     with held(folder) as descriptor:
         child = Child(descriptor)
         with child.listening():
-            runner = Runner(sweep, folder, programs, Console(stderr=True), child.execute, lambda: child.signum)
+            runner = Runner(sweep, folder, programs, Console(stderr=True), child.execute, lambda: child.signum, present)
             return runner.run(list(pending), list(pending.values()))
 
 
-def _sum_up(sweep: Sweep, folder: Path, results: Path) -> None:
+def _sum_up(sweep: Sweep, folder: Path, present: PresentData, results: Path) -> None:
     """Write table, CSV and figures of all that is finished, and print the table."""
-    outcomes = _outcomes(sweep, folder)
+    outcomes = _outcomes(sweep, folder, present)
     if not outcomes:
         return
     summary = summarise_sweep(sweep, outcomes)
@@ -100,16 +104,16 @@ def _sum_up(sweep: Sweep, folder: Path, results: Path) -> None:
     print(f"this table, {CSV} and {FIGURES}: {results}")
 
 
-def _outcomes(sweep: Sweep, folder: Path) -> Mapping[Run, Outcome]:
+def _outcomes(sweep: Sweep, folder: Path, present: PresentData) -> Mapping[Run, Outcome]:
     """The finished runs."""
-    found = {run: _or_none(read_outcome, folder, run) for run in sweep.runs}
+    found = {run: _or_none(read_outcome, folder, run, present) for run in sweep.runs}
     return {run: outcome for run, outcome in found.items() if outcome is not None}
 
 
-def _or_none(read: Callable[[Path, Run], T], folder: Path, run: Run) -> T | None:
+def _or_none(read: Callable[[Path, Run, PresentData], T], folder: Path, run: Run, present: PresentData) -> T | None:
     """What is read of a run; None if that cannot be done, of which the runner will tell why."""
     try:
-        return read(run_folder(folder, run), run)
+        return read(run_folder(folder, run), run, present)
     except PolyPragError:
         return None
 

@@ -116,9 +116,12 @@ def configure(tiny_model_folder: Path, library_files: tuple[Path, Path]) -> Conf
 
 @pytest.fixture
 def train_at_random() -> Train:
-    """`train_at_random(config, folder, seed=0)`: leave a run's configuration and a store of random experts."""
+    """`train_at_random(config, folder, seed=0)`: leave a run's configuration and a store of random experts.
 
-    def train(config: Config, folder: Path, seed: int = 0) -> None:
+    The store says that it has learned from `learned_from`, if that is given.
+    """
+
+    def train(config: Config, folder: Path, seed: int = 0, learned_from: str = "") -> None:
         base = load_base(config.base)
         passages = load_knowledge(config.data).passages
         with torch.random.fork_rng(), torch.no_grad():
@@ -128,6 +131,7 @@ def train_at_random() -> Train:
             router.rows.weight.normal_(std=2.0)
             for layer in pool.layers.values():
                 layer.B.normal_(std=0.5)
+        made_of = {"learned_from": learned_from} if learned_from else {}
         write_text(folder / "config.yaml", to_yaml(config))
         write_store(
             folder / "store",
@@ -139,7 +143,7 @@ def train_at_random() -> Train:
             group_names=pool.group_names,
             passages=passages,
             retriever=BM25Retriever.build(passages),
-            training={"seconds": 12.5, "steps": 3, "seed": seed},
+            training={"seconds": 12.5, "steps": 3, "seed": seed, **made_of},
         )
 
     return train

@@ -20,10 +20,11 @@ from polyprag.experts.adapter_pool import AdapterPool
 from polyprag.experts.base_model import load_base
 from polyprag.files import write_text
 from polyprag.methods.workbench import Workbench
-from polyprag.runs import run_config, run_knowledge
+from polyprag.runs import run_config, run_knowledge, training_knowledge
 from polyprag.sweeps.definition import read_definition
 from polyprag.sweeps.grid import Run, Sweep, build_sweep
 from polyprag.sweeps.outcomes import Outcome, read_outcome, run_folder
+from polyprag.sweeps.present import PresentData
 from polyprag.sweeps.runner import Runner
 from polyprag.training.controls import control_config, control_folder, needed_controls
 from polyprag.translator_store import FOLDER, TranslatorFacts, write_translator
@@ -110,7 +111,9 @@ class Programs:
             log.write_text("Epoch 0:  50%|###  |\rerror: the loss is nan at step 3\n")
             return 2
         if call.verb == "train":
-            self.train(load_config(call.config_path, call.overrides), folder, seed=config.run.seed)
+            asked = load_config(call.config_path, call.overrides)
+            known = training_knowledge(asked, folder).fingerprint
+            self.train(asked, folder, seed=config.run.seed, learned_from=known)
         elif call.verb == "controls":
             for name in needed_controls(config.evaluation.methods):
                 self.train(control_config(config, name), control_folder(folder, name))
@@ -148,7 +151,8 @@ def outcomes_of(tmp_path) -> Callable[[Sweep], dict[Run, Outcome]]:
     """The finished runs of a sweep."""
 
     def read(sweep: Sweep) -> dict[Run, Outcome]:
-        found = {run: read_outcome(run_folder(tmp_path / "sweep", run), run) for run in sweep.runs}
+        present = PresentData()
+        found = {run: read_outcome(run_folder(tmp_path / "sweep", run), run, present) for run in sweep.runs}
         return {run: outcome for run, outcome in found.items() if outcome is not None}
 
     return read

@@ -15,7 +15,7 @@ setup: $(VENV)/.installed ## create the environment and install what running nee
 
 setup-dev: $(VENV)/.installed-dev ## the same, and what testing needs
 
-demo: setup ## train on the demo world, compare all methods, print the table (about 10 minutes on two cores)
+demo: setup ## train on the demo world, compare all methods, print the table (seven minutes on two cores)
 	$(BIN)/python train.py --config configs/demo.yaml --resume auto
 	$(BIN)/python evaluate.py --config configs/demo.yaml
 

@@ -113,9 +113,7 @@ def read_outcome(folder: Path, run: Run, present: PresentData) -> Outcome | None
     if not _is_evaluated(evaluation, run):
         return None
     if _differ(results["data"].get("sha256"), present.asked(run.config, folder, store)):
-        raise ConfigError(
-            f"{evaluation}: answers other questions than data.* give now; restore them, or move it away"
-        )
+        raise ConfigError(f"{evaluation}: answers other questions than data.* give now; restore them, or move it away")
     methods = {method: results["methods"][method] for method in run.methods}
     rows = read_jsonl_tolerant(evaluation / ANSWERS)
     f1 = {method: _f1_behind(result, method, rows, evaluation) for method, result in methods.items()}

@@ -19,7 +19,7 @@ from polyprag.sweeps.estimate import expected_seconds
 from polyprag.sweeps.figures import write_figures
 from polyprag.sweeps.grid import Run, Sweep, build_sweep
 from polyprag.sweeps.outcomes import Outcome, is_trained, read_outcome, run_folder
-from polyprag.sweeps.present import PresentData
+from polyprag.sweeps.present import PresentData, is_unwritten
 from polyprag.sweeps.runner import Runner, held
 from polyprag.sweeps.saving import saving_grids
 from polyprag.sweeps.summary import summarise_sweep, sweep_csv, sweep_grids
@@ -73,9 +73,12 @@ def _announce(sweep: Sweep, folder: Path, present: PresentData) -> dict[Run, flo
     for run in missing:
         pending.append((run, run.training_id not in seen and not _or_none(is_trained, folder, run, present)))
         seen.add(run.training_id)
-    seconds = expected_seconds(pending, list(finished.values()))
+    seconds = expected_seconds(pending, list(finished.values()), folder)
     if pending:
-        print(f"expected: {sum(seconds) / 3600:.2f} hours for the other {len(pending)} on this machine", flush=True)
+        writes = any(is_unwritten(run.config, run_folder(folder, run)) for run, trains in pending if trains)
+        beside = ", without the writing of rewrites and pairs" if writes else ""
+        hours = f"{sum(seconds) / 3600:.2f} hours"
+        print(f"expected: {hours} for the other {len(pending)} on this machine{beside}", flush=True)
     return dict(zip(missing, seconds, strict=True))
 
 

@@ -26,7 +26,7 @@ from polyprag.evaluation.shards import TRIALS, Ledger, Unfinished, trial
 from polyprag.evaluation.summary import summarise
 from polyprag.evaluation.tally import Tally, judge_answers
 from polyprag.files import write_json, write_text
-from polyprag.knowledge.selection import stratified_sample
+from polyprag.knowledge.selection import NO_TEST_QUESTIONS, stratified_sample
 from polyprag.methods.catalogue import build_method
 from polyprag.methods.method import Method
 from polyprag.methods.workbench import Setting, Workbench
@@ -57,7 +57,7 @@ class Harness:
         self.ledger = Ledger(self.folder, shard)
         self.test = bench.knowledge.test
         if not self.test:
-            raise DataError("there are no test questions; set data.questions, or lower data.train_qas")
+            raise DataError(f"{NO_TEST_QUESTIONS}; `evaluate.py inspect question=…` needs none")
         self.data_sha = data_sha(self.test, bench.passages)
         wanted = self.config.evaluation.choose_questions
         validation = bench.knowledge.validation

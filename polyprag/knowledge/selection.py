@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from polyprag.errors import ConfigError
 from polyprag.records import Knowledge, Question
+
+logger = logging.getLogger(__name__)
+
+NO_TEST_QUESTIONS = (
+    "there are no test questions: name some in data.questions, or lower data.train_qas where passages come with pairs "
+    "(qas); those that augmentation writes are all trained on"
+)
+
+
+def warn_without_test(knowledge: Knowledge) -> None:
+    """Say of a corpus without test questions, before anything is spent on it, that it can be trained, not evaluated."""
+    if not knowledge.test:
+        logger.warning("%s; until then evaluate.py has nothing to score", NO_TEST_QUESTIONS)
 
 
 def describe(knowledge: Knowledge) -> str:

@@ -129,7 +129,7 @@ class TestTraining:
         assert not folder.exists()
 
     def test_a_dry_run_on_documents_ends_after_the_plan_of_their_augmentation(
-        self, in_process, tiny_keys, tmp_path, capsys
+        self, in_process, tiny_keys, tmp_path, capsys, caplog
     ):
         (tmp_path / "lighthouse.md").write_text("# Ada Moor\n\nAda Moor was born in Oslo in 1902.\n", encoding="utf-8")
         run = (f"run.dir={tmp_path / 'run'}", *tiny_keys, f"data.path={tmp_path / 'lighthouse.md'}", "data.name=jsonl")
@@ -139,7 +139,19 @@ class TestTraining:
         plan, last = printed.splitlines()
         assert plan.startswith("1 passages; no model is asked")
         assert "pairs are not written yet" in last
+        assert caplog.text.count("there are no test questions") == 1
         assert not (tmp_path / "run").exists()
+
+    @pytest.mark.parametrize("own", [1, 2])
+    def test_a_corpus_whose_pairs_are_all_trained_on_is_told_before_training(
+        self, in_process, tiny_keys, tmp_path, caplog, own
+    ):
+        pairs = [{"question": f"When was Ada Moor born {at}?", "answer": "1902"} for at in range(own)]
+        corpus = tmp_path / "corpus.jsonl"
+        corpus.write_text(json.dumps({"title": "Ada Moor", "text": "She was born in 1902.", "qas": pairs}) + "\n")
+        run = (f"run.dir={tmp_path / 'run'}", *tiny_keys, "data.name=jsonl", f"data.path={corpus}", "data.train_qas=1")
+        assert in_process("train.py", *run, "router.after_pool=false", "--dry-run") == 0
+        assert caplog.text.count("there are no test questions") == (own == 1)
 
 
 def test_a_training_that_was_stopped_goes_on_to_the_same_weights(trained, run_program, world_keys, tmp_path):

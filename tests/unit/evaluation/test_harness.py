@@ -393,7 +393,8 @@ class TestRefusals:
         assert not folder.exists()
 
     def test_no_question_at_all(self, make_bench):
-        with pytest.raises(DataError, match=r"no test questions; set data\.questions"):
+        says = r"^there are no test questions: name some in data\.questions, .* inspect question=…` needs none$"
+        with pytest.raises(DataError, match=says):
             harness(make_bench("data.questions=", "data.train_qas=3", trained=False))
 
 

@@ -13,6 +13,7 @@ from polyprag.knowledge.selection import (
     split_beyond,
     split_questions,
     stratified_sample,
+    warn_without_test,
 )
 from polyprag.records import Knowledge, LoadCounts, Passage, Question
 
@@ -22,6 +23,13 @@ SEEDS = st.integers(0, 5)
 
 def questions_of(types: list[str]) -> list[Question]:
     return [Question(f"q{index}", f"question {index}", ("x",), type_) for index, type_ in enumerate(types)]
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_only_a_corpus_that_asks_nothing_is_warned_of(caplog, asked):
+    warn_without_test(Knowledge((), {}, test=tuple(questions_of(["a"] * asked)), validation=tuple(questions_of(["a"]))))
+    assert ("no test questions" in caplog.text) != bool(asked)
+    assert ("name some in data.questions" in caplog.text) != bool(asked)
 
 
 @settings(max_examples=80, deadline=None)

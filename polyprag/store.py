@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from polyprag.errors import DataError, StoreError
+from polyprag.experts.fingerprints import same_weights
 from polyprag.files import (
     current_folder,
     replace_folder,
@@ -185,7 +186,7 @@ def open_store(folder: Path | str, base_fingerprint: str | None = None, base_nam
     """
     folder = current_folder(folder)
     manifest = read_manifest(folder)
-    if base_fingerprint is not None and base_fingerprint != manifest.base_fingerprint:
+    if base_fingerprint is not None and not same_weights(manifest.base_fingerprint, base_fingerprint):
         raise StoreError(
             f"{folder}: belongs to base model {manifest.base_name} (fingerprint {manifest.base_fingerprint}), not to "
             f"{base_name or 'the one at hand'} ({base_fingerprint}); set base.model to the former, or train a new store"

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from polyprag.errors import StoreError
+from polyprag.experts.fingerprints import same_weights
 from polyprag.experts.translator import ParameterTranslator
 from polyprag.sealed import Seal, read_sealed, sealed_digest, write_sealed
 
@@ -116,7 +117,7 @@ def open_translator(folder: Path, base: str, base_name: str) -> StoredTranslator
     read = read_sealed(path, seal)
     shapes = {name: (inputs, outputs) for name, (inputs, outputs) in read.facts["shapes"].items()}
     facts = TranslatorFacts(**{**read.facts, "shapes": shapes})
-    if facts.base != base:
+    if not same_weights(facts.base, base):
         raise StoreError(
             f"{path}: was trained on the base model {facts.base_name} ({facts.base}), not on {base_name} ({base}); "
             f"set base.model={facts.base_name}, or {seal.remedy}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -26,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 from polyprag.config import BaseConfig, Quantisation
 from polyprag.errors import ConfigError, ModelError
 from polyprag.experts.attention import train_with_grouped_attention
+from polyprag.experts.fingerprints import fingerprint
 from polyprag.files import cache_folder, replace_folder
 
 BUILTIN = "smollm2-135m"
@@ -46,7 +46,8 @@ class BaseModel:
         model: a transformers causal LM in evaluation mode, all weights frozen.
         tokenizer: its tokenizer, with a chat template and a padding token.
         name: the name it was asked for by.
-        fingerprint: recognises the same weights again, whatever they are quantised to.
+        fingerprint: recognises the same weights again, whatever they are quantised to, by a row of each matrix; see
+            `polyprag.experts.fingerprints`.
     """
 
     model: Any
@@ -128,7 +129,7 @@ def load_base(config: BaseConfig, device: str = "cpu") -> BaseModel:
     model.eval()
     keep_differentiable(model)
     train_with_grouped_attention(model)
-    return BaseModel(model, tokenizer, config.model, fingerprint(model))
+    return BaseModel(model, tokenizer, config.model, fingerprint(model, _safetensors_of(folder)))
 
 
 def keep_differentiable(model: nn.Module) -> None:
@@ -140,26 +141,6 @@ def keep_differentiable(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, bnb.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
-
-
-def fingerprint(model: Any) -> str:
-    """A hash (16 hex digits) of the architecture and of those weights that quantisation leaves alone.
-
-    Weights are compared in bfloat16, so that a model loaded in float32 or in bfloat16 is the same model.
-    """
-    config = model.config
-    shape = [config.model_type, config.vocab_size, config.hidden_size, config.num_hidden_layers]
-    digest = hashlib.sha256(repr(shape).encode())
-    for name, parameter in sorted(model.named_parameters()):
-        if "norm" in name:
-            digest.update(name.encode() + _bytes_of(parameter))
-    digest.update(_bytes_of(model.get_input_embeddings().weight[:256]))
-    return digest.hexdigest()[:16]
-
-
-def _bytes_of(weight: torch.Tensor) -> bytes:
-    content: bytes = weight.detach().to(torch.bfloat16).float().cpu().numpy().tobytes()
-    return content
 
 
 def locate(config: BaseConfig) -> Path:
@@ -275,6 +256,15 @@ def is_whole(folder: Path) -> bool:
         if index.is_file():
             return all((folder / name).is_file() for name in _indexed(index))
     return False
+
+
+def _safetensors_of(folder: Path) -> list[Path]:
+    """The files of a folder that hold all weights of its model; none where these lie in files of another kind."""
+    whole = folder / WEIGHT_FILES[0]
+    index = folder / f"{WEIGHT_FILES[0]}.index.json"
+    if whole.is_file() or not index.is_file():
+        return [whole] if whole.is_file() else []
+    return [folder / name for name in _indexed(index)]
 
 
 def _indexed(index: Path) -> set[str]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from polyprag.config import AdapterPer, Config, PromptStyle
 from polyprag.errors import AdapterError
 from polyprag.experts.base_model import BaseModel
+from polyprag.experts.fingerprints import forms
 from polyprag.knowledge.question_augmentations import QuestionAugmentations
 from polyprag.knowledge.released import words_of
 from polyprag.methods.adapter_claims import Claims
@@ -52,7 +53,8 @@ class AdapterEncoder:
     Args:
         base: a base model of its own; PEFT wraps its layers.
         config: the whole configuration; `prag.*` is the recipe.
-        folder: the run's folder; adapters lie in `adapters/<hash of the recipe>`, see `AdapterFiles`.
+        folder: the run's folder; adapters lie in `adapters/<hash of the recipe>`, see `AdapterFiles`, or where an
+            older version kept them; `names` are those of both folders.
         augmentations: what the adapters are trained on, by passage id.
         warm_up: outside pairs that the shared start is trained on first, in `adapters/<hash of the recipe>/warm_up`;
             none leaves it as the seed draws it.
@@ -83,8 +85,12 @@ class AdapterEncoder:
         self.trainer = AdapterTrainer(self.model, base, config)
         self.writer, self.tasks = self.trainer.writer, self.trainer.tasks
         self.drawn = {name: tensor.clone() for name, tensor in get_peft_model_state_dict(self.model).items()}
-        recipe = self._recipe()
-        self.files = AdapterFiles(folder / "adapters" / recipe[:RECIPE_LENGTH])
+        recipes = {recipe[:RECIPE_LENGTH]: recipe for recipe in map(self._recipe, forms(base.fingerprint))}
+        self.names = tuple(recipes)
+        there = [name for name in self.names if (folder / "adapters" / name).exists()]
+        name = (there or self.names)[0]
+        recipe = recipes[name]
+        self.files = AdapterFiles(folder / "adapters" / name)
         self.folder = self.files.folder
         self.claims = Claims(self.folder)
         written = [sorted(self.by_question.items())] if self.by_question else []
@@ -237,8 +243,12 @@ class AdapterEncoder:
         asked: Sequence[Question | None] = questions if questions is not None else [None] * len(passages)
         return [self.subject(passage, question) for passage, question in zip(passages, asked, strict=True)]
 
-    def _recipe(self) -> str:
-        """A hash of all that an adapter depends on but its subject."""
+    def _recipe(self, fingerprint: str) -> str:
+        """A hash of all that an adapter depends on but its subject.
+
+        Args:
+            fingerprint: of the base model.
+        """
         config = self.config
         warmed = (config.warm_up.epochs, tuple(self.warm_up)) if self.warm_up else ()
         later = [
@@ -247,7 +257,7 @@ class AdapterEncoder:
             if choice is not usual
         ]
         quantisation = config.base.quantisation.value
-        return digest(config.prag, self.tasks, config.run.seed, self.base.fingerprint, quantisation, *warmed, *later)
+        return digest(config.prag, self.tasks, config.run.seed, fingerprint, quantisation, *warmed, *later)
 
     def _trained(self, group: Sequence[Subject]) -> Iterator[tuple[Subject, float]]:
         """Put one trained adapter after the other into the model; with it come its seconds."""

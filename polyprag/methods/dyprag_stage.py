@@ -72,7 +72,7 @@ def train_translator(config: Config, folder: Path, call: Call) -> None:
     config, home = with_prag_passes(config, folder), folder / FOLDER
     encoder, outside = _encoder_of_outside(config, folder)
     settings = _settings(config, outside, encoder)
-    if call.resume == "auto" and _is_trained(home, encoder.base, settings):
+    if call.resume == "auto" and _is_trained(home, encoder, settings):
         return
     checkpoint_folder = home / "checkpoints" / _digest(settings)[:12]
     resumed = resume_path(call.resume, checkpoint_folder, config, TRANSLATOR_MAY_DIFFER)
@@ -223,9 +223,10 @@ def _digest(settings: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def _is_trained(home: Path, base: BaseModel, settings: dict[str, Any]) -> bool:
-    """Whether the run's translator is there, sound, and trained with these settings."""
+def _is_trained(home: Path, encoder: AdapterEncoder, settings: dict[str, Any]) -> bool:
+    """Whether the run's translator is there, sound, and trained with these settings, the adapters' folder aside."""
     try:
-        return open_translator(home, base.fingerprint, base.name).facts.settings == settings
+        told = open_translator(home, encoder.base.fingerprint, encoder.base.name).facts.settings
     except StoreError:
         return False
+    return told in [{**settings, "adapters": name} for name in encoder.names]

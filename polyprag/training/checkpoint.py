@@ -19,6 +19,7 @@ from polyprag.config import Config
 from polyprag.config.weights import MAY_DIFFER, changed_keys
 from polyprag.errors import ConfigError, Interrupted
 from polyprag.experts.base_model import BaseModel
+from polyprag.experts.fingerprints import same_weights
 from polyprag.files import write_bytes
 from polyprag.training.exchange import from_all, largest
 from polyprag.training.launching import STOPPING
@@ -175,7 +176,7 @@ def check_base(checkpoint: Mapping[str, Any], base: BaseModel) -> None:
         ConfigError: its weights are others.
     """
     before = checkpoint.get(BASE, base.fingerprint)
-    if before != base.fingerprint:
+    if not same_weights(before, base.fingerprint):
         raise ConfigError(
             f"--resume: base.model={base.name} has other weights (fingerprint {base.fingerprint}) than the base model "
             f"of the checkpoint ({before}); restore those, or train anew without --resume or in another run.dir"

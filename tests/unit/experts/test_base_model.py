@@ -73,7 +73,7 @@ def test_a_fingerprint_tells_weights_apart_and_ignores_quantisation(tiny_base, t
     assert tiny_base.fingerprint == tiny_nf4_base.fingerprint
     other = load_base(BaseConfig(str(other_model_folder), Quantisation.NF4, Dtype.FLOAT32))
     assert other.fingerprint != tiny_base.fingerprint
-    assert len(tiny_base.fingerprint) == 16
+    assert len(tiny_base.fingerprint) == 16 + 1 + 16
 
 
 def test_a_fingerprint_ignores_the_number_type_of_computation(tiny_model_folder):

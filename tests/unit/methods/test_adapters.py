@@ -10,6 +10,7 @@ from torch import Tensor
 
 from polyprag.config import Config, Loss
 from polyprag.errors import AdapterError, DataError
+from polyprag.experts import base_model
 from polyprag.experts.base_model import load_base
 from polyprag.knowledge.loading import load_knowledge
 from polyprag.knowledge.prompts import with_title
@@ -46,6 +47,18 @@ def made(configure, tmp_path) -> Made:
     encoder, knowledge = encoder_in(tmp_path, config), load_knowledge(config.data)
     encoder.encode(knowledge.passages[:2])
     return encoder, knowledge
+
+
+def test_adapters_from_before_rows_were_in_fingerprints_are_used(configure, tmp_path, monkeypatch):
+    config, now = configure(), base_model.fingerprint
+    with monkeypatch.context() as patched:
+        patched.setattr(base_model, "fingerprint", lambda model, files: now(model, []))
+        before = encoder_in(tmp_path, config)
+    fresh = encoder_in(tmp_path, config)
+    assert (fresh.folder != before.folder, fresh.identity != before.identity) == (True, True)
+    before.folder.mkdir(parents=True)
+    again = encoder_in(tmp_path, config)
+    assert (again.folder, again.identity) == (before.folder, before.identity)
 
 
 def logits_of(encoder: AdapterEncoder, model: torch.nn.Module | None = None) -> Tensor:

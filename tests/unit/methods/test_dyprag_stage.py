@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from polyprag.answering.generation import Generator
 from polyprag.cli import Call
 from polyprag.config import Composition, Config
 from polyprag.errors import ConfigError, Interrupted, TrainingError
+from polyprag.experts import base_model
 from polyprag.experts.base_model import load_base
 from polyprag.knowledge.loading import load_knowledge
 from polyprag.methods import dyprag_stage
@@ -102,6 +104,21 @@ def test_it_starts_adapters_from_a_warm_up_where_prag_does(begin):
     config, run = begin("warm_up.prag=true")
     train_translator(config, run, call())
     assert len(list((run / FOLDER / "adapters").glob(f"*/{WARM_UP}"))) == 1
+
+
+@pytest.mark.parametrize("adapters", ["kept", "removed"])
+def test_a_translator_from_before_rows_were_in_fingerprints_is_kept(begin, monkeypatch, adapters):
+    config, run = begin()
+    now = base_model.fingerprint
+    with monkeypatch.context() as patched:
+        patched.setattr(base_model, "fingerprint", lambda model, files: now(model, []))
+        train_translator(config, run, call())
+    if adapters == "removed":
+        shutil.rmtree(run / FOLDER / "adapters")
+    before = snapshot(run)
+    assert "-" not in opened(config, run).facts.base
+    train_translator(config, run, call(resume="auto"))
+    assert snapshot(run) == before
 
 
 def test_a_stopped_training_goes_on_to_the_same_translator_bit_for_bit(begin, stop_after):

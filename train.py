@@ -42,19 +42,14 @@ def main(argv: Sequence[str]) -> None:
 
 def pool(config: Config, folder: Path, call: Call) -> None:
     """From documents to a store: augment them, train pool and task router on them, then the query router."""
-    from polyprag.knowledge.selection import warn_without_test
-    from polyprag.runs import run_data, training_knowledge
-    from polyprag.training.place import is_first
+    from polyprag.runs import pool_knowledge, run_data
     from polyprag.training.processes import first_decides as first_alone
 
     if config.augmentation.by is not AugmentBy.NONE:
         first_alone(lambda: augment(config, folder, call))
         if call.dry_run and not run_data(config, folder).augmentation:
             return print("the pairs are not written yet, so the training has no sizes; `train.py augment` writes them")
-    knowledge = training_knowledge(config, folder)
-    if config.augmentation.by is AugmentBy.NONE and is_first():  # else `augment` has said so, before it asked anyone
-        warn_without_test(knowledge)
-    train_pool(config, folder, call, knowledge)
+    train_pool(config, folder, call, pool_knowledge(config, folder))
     if not call.dry_run:
         print(f"the store is {folder / 'store'}; next: python evaluate.py run.dir={folder}")
 
@@ -66,10 +61,8 @@ def augment(config: Config, folder: Path, call: Call) -> None:
     from polyprag.augmentation.stage import run_augmentation
     from polyprag.experts.tokenizer import tokenizer_of
     from polyprag.knowledge.loading import load_knowledge
-    from polyprag.knowledge.selection import warn_without_test
 
     knowledge = load_knowledge(config.data, tokenize=tokenizer_of(config.base))
-    warn_without_test(knowledge)
     run_augmentation(config, folder, knowledge, Console(stderr=True), call.dry_run)
 
 

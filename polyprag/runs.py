@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polyprag.cli import run_directory
-from polyprag.config import Config, DataConfig, DataName
+from polyprag.config import AugmentBy, Config, DataConfig, DataName
 from polyprag.config.checks import validate
 from polyprag.config.keys import config_difference
 from polyprag.config.loading import load_config
@@ -18,6 +18,7 @@ from polyprag.experts.tokenizer import tokenizer_of
 from polyprag.files import current_folder
 from polyprag.knowledge.corpus import stored_corpus
 from polyprag.knowledge.loading import load_knowledge
+from polyprag.knowledge.selection import warn_without_test
 from polyprag.passages import StoredPassages, positions_of
 from polyprag.records import Knowledge, Question
 from polyprag.store import Store, open_store
@@ -109,6 +110,17 @@ def training_knowledge(config: Config, folder: Path) -> Knowledge:
         DataError: the data cannot be used.
     """
     return load_knowledge(run_data(config, folder), tokenize=tokenizer_of(config.base))
+
+
+def pool_knowledge(config: Config, folder: Path) -> Knowledge:
+    """What a run's pool is trained on, see `training_knowledge`; a corpus that nothing is asked of is warned of.
+
+    Where the run writes its own augmentation, that has been said before anyone was asked for pairs.
+    """
+    knowledge = training_knowledge(config, folder)
+    if config.augmentation.by is AugmentBy.NONE:
+        warn_without_test(knowledge)
+    return knowledge
 
 
 def run_knowledge(config: Config, folder: Path) -> Knowledge:

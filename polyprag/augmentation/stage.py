@@ -29,6 +29,7 @@ from polyprag.files import cache_folder, write_json, write_jsonl
 from polyprag.knowledge.augmentations import read_augmentation
 from polyprag.knowledge.bad_rows import BadRows
 from polyprag.knowledge.overlap import QuestionIndex
+from polyprag.knowledge.selection import warn_without_test
 from polyprag.records import Augmentation, Knowledge
 
 AUGMENTATION, REPORT = "augmentation.jsonl", "augmentation_report.json"
@@ -64,6 +65,7 @@ def run_augmentation(
     settings = config.augmentation
     if settings.by is AugmentBy.NONE:
         raise ConfigError("augmentation.by is none; set it to server, local, file or extractive")
+    warn_without_test(knowledge)
     knowledge, shard = _share(knowledge, config)
     report = AugmentationReport(_name(config), passages=len(knowledge.passages))
     requests = _requests(config, knowledge, report) if settings.by in ASKED else None

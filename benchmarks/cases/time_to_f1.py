@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MOSTLY_ALONE = ("tasks.alone_repeats=8", "data.max_rewrites=0")
 """Sequences of both sides: each pair eight times alone and once beside its passage."""
-PRAG_PASSES = (1, 2, 4)
+PRAG_PASSES = (1, 2)
 TUNED_PASSES = 2
 """Of PRAG on the sequences of configs/world.yaml, its recipe there."""
 BAR = Bar.at_most(1 / 3)

@@ -163,6 +163,7 @@ def index_by_bm25s(arguments: argparse.Namespace) -> dict[str, float]:
     source = passages_of(arguments)
 
     def work() -> None:
+        """What is timed."""
         vocabulary: dict[str, int] = {}
         texts = (searched_text(passage, True) for passage in source)
         ids = [[vocabulary.setdefault(word, len(vocabulary)) for word in tokenise(text)] for text in texts]

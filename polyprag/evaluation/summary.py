@@ -67,11 +67,16 @@ def summarise(
     if "own_first" in overall:
         result["own_first"] = overall["own_first"]
     _add_counts(result, answers)
+    _add_types(result, answers, resamples, seed)
+    return result
+
+
+def _add_types(result: MethodResult, answers: Sequence[Answer], resamples: int, seed: int) -> None:
+    """Add the means of each question type and their mean, where questions have types."""
     groups = _by_type(answers)
     if groups:
         result["by_type"] = {name: _means(groups[name], resamples, seed) for name in sorted(groups)}
         result["macro_f1"] = macro_f1(result["by_type"])
-    return result
 
 
 def _add_counts(result: MethodResult, answers: Sequence[Answer]) -> None:

@@ -18,7 +18,7 @@ def tokenizer_of(config: BaseConfig) -> Callable[[str], list[int]]:
 
     @functools.cache
     def tokenizer() -> Any:
-        # These imports take seconds, and most calls never count a token.
+        """The model's tokenizer; these imports take seconds, and most calls never count a token."""
         from transformers import AutoTokenizer
 
         from polyprag.experts.base_model import locate

@@ -92,16 +92,24 @@ class PoolLoop:
 
 
 class PeftLoop:
-    """A plain loop on a base model that PEFT wraps, with the attention that transformers chooses.
+    """A plain loop on a base model that PEFT wraps, adapters in float32, with the attention that transformers chooses.
 
     Args:
         config: of the base model and the learning rate.
         adapter: PEFT's configuration.
         labelled_only: compute logits at labelled positions alone, as ours does.
         tasks: give the model the passages of the rows as `task_ids`.
+        autocast: multiply in the base model's number type, as ours does, not in that of the adapters.
     """
 
-    def __init__(self, config: Config, adapter: PeftConfig, labelled_only: bool = False, tasks: bool = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        adapter: PeftConfig,
+        labelled_only: bool = False,
+        tasks: bool = False,
+        autocast: bool = False,
+    ) -> None:
         torch.manual_seed(config.run.seed)
         base = load_base(config.base)
         base.model.set_attn_implementation("sdpa")
@@ -109,6 +117,7 @@ class PeftLoop:
             warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
             self.model: Any = get_peft_model(base.model, adapter)
         self.labelled_only, self.tasks = labelled_only, tasks
+        self.autocast = torch.autocast(base.device.type, base.model.dtype, enabled=autocast)
         weights = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.trained = sum(weight.numel() for weight in weights)
         self.optimizer = torch.optim.AdamW(weights, lr=config.training.learning_rate)
@@ -116,7 +125,8 @@ class PeftLoop:
     def step(self, batch: Batch) -> None:
         """One optimiser step."""
         more = {"task_ids": batch.tasks_B} if self.tasks else {}
-        loss = label_loss(self.model, batch) if self.labelled_only else plain_loss(self.model, batch, **more)
+        with self.autocast:
+            loss = label_loss(self.model, batch) if self.labelled_only else plain_loss(self.model, batch, **more)
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -116,21 +116,23 @@ def _lora() -> Any:
 
 
 def _against_peft(adapter: Any, *overrides: str, labelled_only: bool = False, tasks: bool = False) -> Measured:
-    """Tokens per second of our step over those of PEFT's."""
+    """Tokens per second of our step over those of PEFT's under autocast: both multiply in the same number type."""
     from benchmarks.loops import PeftLoop, PoolLoop, pool_config, tokens_in
     from polyprag.knowledge.loading import load_knowledge
 
     config = pool_config(*overrides)
     ours = PoolLoop(config, load_knowledge(config.data))
-    theirs = PeftLoop(config, adapter, labelled_only, tasks)
+    theirs = PeftLoop(config, adapter, labelled_only, tasks, autocast=True)
+    usual = PeftLoop(config, adapter, labelled_only, tasks)
     batches = ours.batches(BATCHES)
-    forms = {"ours": ours.step, "theirs": theirs.step, "limit": ours.step_of_base}
+    forms = {"ours": ours.step, "theirs": theirs.step, "theirs_float32": usual.step, "limit": ours.step_of_base}
     seconds = alternate({name: _pass(step, batches) for name, step in forms.items()}, ROUNDS)
     tokens = tokens_in(batches)
     return ratio(
         seconds["theirs"],
         seconds["ours"],
         tokens=tokens,
+        against_float32=ratio(seconds["theirs_float32"], seconds["ours"]).value,
         limit="forward and backward of the frozen base model alone, labelled-only logits",
         share_of_limit=ratio(seconds["limit"], seconds["ours"]).value,
         tokens_per_second={name: tokens / statistics.median(times) for name, times in seconds.items()},

@@ -260,7 +260,7 @@ class AdapterEncoder:
         return digest(config.prag, self.tasks, config.run.seed, fingerprint, quantisation, *warmed, *later)
 
     def _trained(self, group: Sequence[Subject]) -> Iterator[tuple[Subject, float]]:
-        """Put one trained adapter after the other into the model; with it come its seconds."""
+        """Put one trained adapter after the other into the model; with it come its seconds of training."""
         started = time.perf_counter()
         if len(group) == 1:
             self.train(group[0])
@@ -269,7 +269,6 @@ class AdapterEncoder:
         together = self.train_together(group)
         share = (time.perf_counter() - started) / len(group)
         for subject in group:
-            started = time.perf_counter()
             set_peft_model_state_dict(self.model, together[subject.name])
             self.trainer.check_effect(subject.passage.title, f"the adapter of {subject.name}")
-            yield subject, share + time.perf_counter() - started
+            yield subject, share

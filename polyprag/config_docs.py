@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -46,8 +47,8 @@ routing.top_k: 4
 - The words of closed sets may be written in capitals or not.
 - A value may name another one, `${run.seed}`, or an environment variable, `${oc.env:HOME}`; write `\\${` for a plain
   `${`.
-- An unknown or repeated key, a value of the wrong type or out of range, and a combination that cannot be right end
-  the program with one line on standard error and exit status 2.
+- An unknown key, one that stands twice in a file, a value of the wrong type or out of range, and a combination that
+  cannot be right end the program with one line on standard error and exit status 2.
 """
 
 
@@ -110,9 +111,12 @@ def _accepts(key: Key) -> str:
 
 def main() -> None:
     """Write the generated files into the checkout that this module lies in."""
+    if sys.argv[1:]:
+        sys.exit(f"error: {sys.argv[1]}: no argument is expected; python -m polyprag.config_docs writes its files")
     root = Path(__file__).resolve().parents[1]
     for name, generate in GENERATED.items():
         write_text(root / name, generate())
+        print(root / name)
 
 
 if __name__ == "__main__":

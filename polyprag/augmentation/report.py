@@ -57,6 +57,7 @@ class AugmentationReport:
         failed: requests that stay without an answer, by reason.
         first_failed: the first of them, in words.
         faults: tries of this run that could not be used, by reason.
+        at_once: requests that were under way at once, at most.
         this_run: tokens of this run.
         all_runs: tokens of all replies that the augmentation is made of.
         rewrites: rewrites that were kept.
@@ -77,6 +78,7 @@ class AugmentationReport:
     failed: Counter[str] = field(default_factory=Counter)
     first_failed: str = ""
     faults: Counter[str] = field(default_factory=Counter)
+    at_once: int = 1
     this_run: Usage = field(default_factory=Usage)
     all_runs: Usage = field(default_factory=Usage)
     rewrites: int = 0

@@ -67,7 +67,7 @@ def run_augmentation(
         raise ConfigError("augmentation.by is none; set it to server, local, file or extractive")
     warn_without_test(knowledge)
     knowledge, shard = _share(knowledge, config)
-    report = AugmentationReport(_name(config), passages=len(knowledge.passages))
+    report = AugmentationReport(_name(config), passages=len(knowledge.passages), at_once=_at_once(config))
     requests = _requests(config, knowledge, report) if settings.by in ASKED else None
     if dry_run:
         print("\n".join(_plan(requests, config, report)))
@@ -135,6 +135,12 @@ def _name(config: Config) -> str:
     if settings.by is AugmentBy.EXTRACTIVE:
         return AugmentBy.EXTRACTIVE.value
     return settings.model or config.base.model
+
+
+def _at_once(config: Config) -> int:
+    """Requests that may be under way at once."""
+    settings = config.augmentation
+    return settings.concurrency if settings.by is AugmentBy.SERVER else 1
 
 
 def _identity(config: Config) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from polyprag.config import AugmentBy, Config, MethodName
+from polyprag.config import Config, MethodName
 from polyprag.errors import DataError
 from polyprag.methods.method import Method
 from polyprag.training.run_card import own_augmentation_report
@@ -58,7 +58,7 @@ def augmentation_seconds(config: Config, folder: Path) -> float:
     try:
         this_run, all_runs = report["this_run"], report["all_runs"]
         earlier = max(0.0, float(all_runs.get("seconds", 0.0)) - float(this_run.get("seconds", 0.0)))
-        at_once = config.augmentation.concurrency if config.augmentation.by is AugmentBy.SERVER else 1
+        at_once = max(1, int(report.get("at_once", 1)))
         return (float(report["seconds"]) + earlier / at_once) / max(1, int(report["passages"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(

@@ -159,7 +159,7 @@ def without_methods(results: Results, names: Collection[str]) -> Results:
 
 def _check_same_data(existing: Results, data: Mapping[str, Any]) -> None:
     """Refuse results that cannot be put into one table with this call's."""
-    remedy = "use another run.dir, or move the old evaluation folder away"
+    remedy = "set another evaluation.dir, or move the old folder away"
     missing = [key for key in Results.__annotations__ if key not in existing]
     if missing or existing["schema"] != SCHEMA:
         found = f"key {missing[0]!r} is missing" if missing else f"schema is {existing['schema']!r}"

@@ -37,7 +37,7 @@ def read_augmentation(
         Augmentations by passage id.
 
     Raises:
-        DataError: the file cannot be read, or nothing in it is about the passages.
+        DataError: the file cannot be read, is empty, or nothing in it is about the passages.
         RowError: a row is malformed, empty or about an unknown passage, and such rows are not left out.
     """
     if path.is_dir() or is_released(path):
@@ -53,6 +53,8 @@ def read_augmentation(
                 others += 1
                 continue
             merge_into(augmentations, _augmentation(row, resolve(known, id_, row.place)))
+    if not (augmentations or others or bad.counts):
+        raise DataError(f"{path}: there are no rows; write the file again")
     if others and not augmentations:
         raise DataError(f"{path}: none of its {others} rows is about a passage of the corpus; correct passage_id")
     if others:

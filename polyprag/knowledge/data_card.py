@@ -234,7 +234,7 @@ def _warnings(card: DataCard) -> list[str]:
         ),
         (card.near.found, f"of {card.near.looked_at:,} passages nearly the same as an earlier one"),
         (card.asked.unknown_gold, "gold passages of questions not in the corpus"),
-        (unknown, f"{of_asked} without known gold passages, so that controls and recall leave them out"),
+        (unknown, f"{of_asked} without known gold passages: recall leaves them out, and controls are refused"),
     ]
     return [f"{count:,} {text}" for count, text in found if count]
 

@@ -156,7 +156,8 @@ def of_types(questions: Sequence[Question], types: Collection[str]) -> list[Ques
     known = {question.type for question in questions}
     for type_ in types:
         if type_ not in known:
-            raise ConfigError(f"data.types: no question has type {type_!r}; there are {', '.join(sorted(known))}")
+            there = ", ".join(sorted(known)) or "none"
+            raise ConfigError(f"data.types: no question has type {type_!r}; there are {there}")
     return [question for question in questions if not types or question.type in types]
 
 

@@ -97,7 +97,9 @@ class Workbench:
             StoreError: it is damaged or belongs to another base model.
         """
         if not self.has_store:
-            raise ConfigError(f"{self.folder}: no store there; train one first: python train.py run.dir={self.folder}")
+            raise ConfigError(
+                f"{self.folder}: no store there; train one first by python train.py with the same --config and keys"
+            )
         return open_store(self.folder / "store", self.base.fingerprint, self.base.name)
 
     @cached_property

@@ -267,7 +267,7 @@ class TestEvaluation:
 
     def test_no_store(self, refused, files, tiny_keys, tmp_path):
         keys = [f"run.dir={tmp_path / 'run'}", *tiny_keys, *files(questions=ASKED)]
-        says = r"run: no store there; train one first: python train\.py run\.dir=.*run"
+        says = r"run: no store there; train one first by python train\.py with the same --config and keys"
         refused("evaluate.py", *keys, "methods=[vanilla,poly_prag]", says=says)
 
     def test_a_store_of_another_base_model(self, refused, run, other_model_folder, tiny_model_folder, tmp_path):
@@ -289,7 +289,7 @@ class TestEvaluation:
     def test_results_of_other_questions(self, refused, in_process, run, capfd):
         call = ("evaluate.py", f"run.dir={run}", "methods=[vanilla]")
         assert in_process(*call) == 0
-        says = r"results\.json: data\.sha256 is .*; use another run\.dir, or move the old evaluation folder away"
+        says = r"results\.json: data\.sha256 is .*; set another evaluation\.dir, or move the old folder away"
         refused(*call, "data.limit=2", says=says)
 
 

@@ -60,7 +60,7 @@ def test_a_run_without_a_store_is_refused(in_process, world_keys, tmp_path, caps
     assert in_process("evaluate.py", "inspect", f"run.dir={folder}", *world_keys, "question=Who?") == 2
     printed, complaints = capsys.readouterr()
     assert printed == ""
-    assert re.fullmatch(rf"error: {folder}: no store there; train one first: [^\n]*\n", complaints)
+    assert re.fullmatch(rf"error: {folder}: no store there; train one first by [^\n]*\n", complaints)
     assert not folder.exists()
 
 

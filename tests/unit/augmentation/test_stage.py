@@ -48,6 +48,7 @@ def test_two_hundred_passages_are_augmented_completely_by_a_moody_server(run, co
         assert all(pair["answer"] in passage.text for pair in row["qa"])
     assert {row["prompt_version"] for row in rows} == {report["prompt_version"]}
     assert (report["passages"], report["requests"], report["cached"]) == (200, 400, 0)
+    assert report["at_once"] == config.augmentation.concurrency > 1
     assert (report["pairs"], report["rewrites"], report["rejected"], report["failed"]) == (600, 200, {}, {})
     assert sum(report["faults"].values()) == asked - 400
     assert set(report["faults"]) == {

@@ -83,10 +83,9 @@ class TestAugmentation:
         bench = augmented(report(), trained=False)
         assert augmentation_seconds(bench.config, bench.folder) == 3.0
 
-    @pytest.mark.parametrize(("by", "expected"), [("server", (9.0 + 12.0 / 4) / 3), ("local", (9.0 + 12.0) / 3)])
-    def test_replies_of_earlier_runs_count_as_many_at_a_time_as_are_asked(self, augmented, by, expected):
-        overrides = (f"augmentation.by={by}", "augmentation.model=m", "augmentation.concurrency=4")
-        bench = augmented(report(all_runs={"seconds": 18.0}), *overrides, trained=False)
+    @pytest.mark.parametrize(("at_once", "expected"), [(4, (9.0 + 12.0 / 4) / 3), (1, (9.0 + 12.0) / 3)])
+    def test_replies_of_earlier_runs_count_as_many_at_a_time_as_were_asked(self, augmented, at_once, expected):
+        bench = augmented(report(at_once=at_once, all_runs={"seconds": 18.0}), trained=False)
         assert augmentation_seconds(bench.config, bench.folder) == expected
 
     def test_reports_of_earlier_versions_tell_their_own_run_alone(self, augmented):
@@ -95,7 +94,8 @@ class TestAugmentation:
 
     def test_what_others_have_made_costs_nothing_here(self, augmented, tmp_path, make_bench):
         other = tmp_path / "other.jsonl"
-        other.touch()
+        (passage, *_) = make_bench(trained=False).passages
+        other.write_text(json.dumps({"passage_id": passage.id, "rewrites": ["So it is."]}) + "\n")
         bench = augmented(report(), f"data.augmentation={other}", trained=False)
         assert augmentation_seconds(bench.config, bench.folder) == 0.0
         assert augmentation_seconds(make_bench(trained=False).config, tmp_path / "elsewhere") == 0.0

@@ -340,7 +340,7 @@ class TestRefusals:
         harness(make_bench(*SETTLED, trained=False)).run([VANILLA])
         before = snapshot(folder)
         asked.clear()
-        with pytest.raises(DataError, match=r"data\.sha256 .*use another run\.dir, or move") as caught:
+        with pytest.raises(DataError, match=r"data\.sha256 .*set another evaluation\.dir, or move") as caught:
             harness(make_bench(*SETTLED, "data.limit=3", trained=False)).run([RAG])
         assert "\n" not in str(caught.value)
         assert not asked

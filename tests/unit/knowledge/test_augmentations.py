@@ -72,5 +72,6 @@ def test_other_passages_are_passed_over_where_not_all_are_known(tmp_path, caplog
         read_augmentation(path, [Passage("y", "", "other")])
 
 
-def test_an_empty_file_says_nothing(tmp_path):
-    assert read_augmentation(write(tmp_path / "a.jsonl"), PASSAGES) == {}
+def test_an_empty_file_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"a\.jsonl: there are no rows; write the file again"):
+        read_augmentation(write(tmp_path / "a.jsonl"), PASSAGES)

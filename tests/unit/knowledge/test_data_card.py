@@ -107,7 +107,7 @@ def test_warnings_say_what_it_means(card):
         "the beginning of their prompt",
         "1 of 4 passages nearly the same as an earlier one",
         "2 gold passages of questions not in the corpus",
-        "1 of 3 test questions without known gold passages, so that controls and recall leave them out",
+        "1 of 3 test questions without known gold passages: recall leaves them out, and controls are refused",
     )
 
 

@@ -381,7 +381,7 @@ class TestTopExperts:
 class TestStore:
     def test_without_one_the_remedy_is_named(self, make_bench):
         method = PolyPrag(MethodName.POLY_PRAG, make_bench(trained=False))
-        with pytest.raises(ConfigError, match=r"no store there; train one first: python train\.py run\.dir="):
+        with pytest.raises(ConfigError, match=r"no store there; train one first by python train\.py with the same"):
             method.prepare([UNHEARD_OF], method.options())
         with pytest.raises(ConfigError, match="no store there"):
             method.check([UNHEARD_OF])

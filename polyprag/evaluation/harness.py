@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 from rich.console import Console
@@ -71,8 +71,8 @@ class Harness:
 
         Raises:
             ConfigError: a method needs a store and there is none, or the judge's server refuses all requests.
-            DataError: the results in the folder are of other questions, a control lacks gold passages, or verdicts
-                could not be had.
+            DataError: the results in the folder are of other questions, a control lacks gold passages, adapters that
+                gave answers are not there, or verdicts could not be had.
             ModelError: the judge's server cannot be reached or is lost.
             StoreError: the store is damaged or belongs to another base model.
             Unfinished: answers are missing that are not to be made here.
@@ -125,13 +125,19 @@ class Harness:
 
         Returns:
             What was chosen and tried, for the results, and the setting.
+
+        Raises:
+            DataError: adapters that gave validation answers are not there.
+            Unfinished: other shards have not answered their validation questions.
         """
         options = method.options()
         if len(options) == 1 or not self.validation:
             return dataclasses.asdict(options[0]), options[0]
         known = self._read_json(CHOICES)
         key = answers_key(self.config, method, self.data_sha, repr((options, self.validation)))
-        if key not in known:
+        if key in known:
+            self._check_kept(method, self.validation, options)
+        else:
             scores = self._trials(method, options, key)
             tried = [
                 {**dataclasses.asdict(option), "f1": sum(scores[at]) / len(scores[at])}
@@ -147,13 +153,15 @@ class Harness:
         """The answers to all test questions: those on disk, and the missing ones of this shard as they are made.
 
         Raises:
+            DataError: adapters that gave earlier answers are not there.
             Unfinished: answers are missing that no shard makes here.
         """
         key = self._key(method, setting)
         done = self._done(key)
+        self._check_kept(method, [question for question in self.test if question.id in done], [setting])
         missing = [question for question in self.shard.own(self.test) if question.id not in done]
         if missing:
-            method.prepare(self.test, [setting])
+            method.prepare(self.test, [setting], missing)
             method.answer(missing[:1], setting)  # the first call pays for lazy set-up, so it is not timed
         size = BATCHES_AT_ONCE * self.config.answering.batch_size
         batches = [missing[at : at + size] for at in range(0, len(missing), size)]
@@ -178,13 +186,16 @@ class Harness:
         """The F1 of all validation questions under each setting: those on disk, and this shard's as they are made.
 
         Raises:
+            DataError: adapters that gave earlier answers are not there.
             Unfinished: other shards have not answered theirs.
         """
         done, size = self.ledger.trials(key), BATCHES_AT_ONCE * self.config.answering.batch_size
+        self._check_kept(method, self._tried(done, options), options)
         own = self.shard.own(self.validation)
         missing = [[question for question in own if (at, question.id) not in done] for at in range(len(options))]
         if any(missing):
-            method.prepare(self.validation, options)
+            left = {question.id for questions in missing for question in questions}
+            method.prepare(self.validation, options, [question for question in own if question.id in left])
         for at in track(
             range(len(options)), f"{method.name}: choosing", console=self.console, disable=not any(missing)
         ):
@@ -192,10 +203,26 @@ class Harness:
                 answers = self._scored(method, missing[at][start : start + size], options[at])
                 self.ledger.add(TRIALS, key, [trial(at, answer.question_id, answer.scores.f1) for answer in answers])
                 done |= {(at, answer.question_id): answer.scores.f1 for answer in answers}
-        whole = {q.id for q in self.validation if all((at, q.id) in done for at in range(len(options)))}
+        whole = {question.id for question in self._tried(done, options)}
         if len(whole) < len(self.validation):
             raise self.ledger.unfinished(f"validation answers by {method.name} are", self.validation, whole)
         return [[done[at, question.id] for question in self.validation] for at in range(len(options))]
+
+    def _tried(self, done: Collection[tuple[int, str]], options: Sequence[Setting]) -> list[Question]:
+        """The validation questions that have been answered under each setting."""
+        return [q for q in self.validation if all((at, q.id) in done for at in range(len(options)))]
+
+    def _check_kept(self, method: Method, answered: Sequence[Question], settings: Sequence[Setting]) -> None:
+        """Refuse to sum up answers where what they were given with is not there, since costs would be told too small.
+
+        Shards sum up nothing, and need not have what others have answered with.
+
+        Raises:
+            DataError: something is not there.
+        """
+        lost = "" if self.shard.is_part else method.lost(answered, settings)
+        if lost:
+            raise DataError(f"{method.name}: {lost}")
 
     def _scored(self, method: Method, questions: Sequence[Question], setting: Setting) -> list[Answer]:
         with peak_memory(self.bench.base.device) as peak:

@@ -91,7 +91,9 @@ class ActiveRag(InContextMethod):
         """Passages and examples in the prompt."""
         return self.passage_options(shots=self.shot_choices())
 
-    def prepare(self, questions: Sequence[Question], settings: Sequence[Setting]) -> None:
+    def prepare(
+        self, questions: Sequence[Question], settings: Sequence[Setting], own: Sequence[Question] | None = None
+    ) -> None:
         """Open model and index."""
         _ = self.drafter, self.bench.retriever
 

@@ -112,7 +112,8 @@ class AdapterEncoder:
     def encode(self, passages: Sequence[Passage], questions: Sequence[Question] | None = None) -> None:
         """Train the adapters that are not there yet, `prag.parallel` at a time; these are on disk before others begin.
 
-        Processes that work in the same folder share the work: none trains what another is at, and all wait for all.
+        Processes that work in the same folder share the work: none trains what another is at, and each waits for those
+        of its own that others are at.
 
         Args:
             passages: whose adapters are wanted.
@@ -124,7 +125,7 @@ class AdapterEncoder:
         """
         wanted = {self.files.path(subject): subject for subject in self._subjects(passages, questions)}
         missing = [subject for subject in wanted.values() if not self.files.holds(subject)]
-        if missing:
+        if wanted and (missing or self._lacks_warm_up):
             _ = self.start  # trained and timed apart from the first adapter
         console = Console(stderr=True)
         for _ in track(
@@ -238,6 +239,28 @@ class AdapterEncoder:
             questions: the question for each of them that retrieves it.
         """
         return self.files.costs(self._subjects(passages, questions))
+
+    def lost(self, passages: Sequence[Passage], questions: Sequence[Question] | None = None) -> str:
+        """Which adapters are not on disk that answers were given with, and the remedy; empty if all are there.
+
+        Args:
+            passages: whose adapters are meant.
+            questions: the question for each of them that retrieves it.
+        """
+        wanted = {self.files.path(subject): subject for subject in self._subjects(passages, questions)}
+        gone = sum(not self.files.holds(subject) for subject in wanted.values())
+        if not wanted or not (gone or self._lacks_warm_up):
+            return ""
+        what = f"{gone} of {len(wanted)} adapters behind the answers are" if gone else "the adapters' warm-up is"
+        return (
+            f"{what} not in {self.folder}; copy the adapters/ of each machine that has answered into "
+            f"{self.folder.parent}, or answer anew with another evaluation.dir"
+        )
+
+    @property
+    def _lacks_warm_up(self) -> bool:
+        """Whether the shared start is still to be trained."""
+        return bool(self.warm_up) and not (self.folder / WARM_UP / FACTS).exists()
 
     def _subjects(self, passages: Sequence[Passage], questions: Sequence[Question] | None) -> list[Subject]:
         asked: Sequence[Question | None] = questions if questions is not None else [None] * len(passages)

@@ -50,16 +50,18 @@ class DyPrag(AdapterMethod):
                 f"run.dir={self.bench.folder} with this corpus"
             )
 
-    def prepare(self, questions: Sequence[Question], settings: Sequence[Setting]) -> None:
-        """Load the translator, and see that the adapters of all passages that these questions retrieve speak up.
+    def prepare(
+        self, questions: Sequence[Question], settings: Sequence[Setting], own: Sequence[Question] | None = None
+    ) -> None:
+        """Load the translator, and see that the adapters of all passages that the own questions retrieve speak up.
 
         Raises:
             AdapterError: an adapter changes no logit.
         """
         self.check(questions)
         _ = self.generator
-        most = max(setting.passages for setting in settings)
-        wanted = {hit.position for hits in self.bench.retrieve(questions, most) for hit in hits}
+        asked, most = questions if own is None else own, max(setting.passages for setting in settings)
+        wanted = {hit.position for hits in self.bench.retrieve(asked, most) for hit in hits}
         new = sorted(wanted - self.checked)
         self.adapters.check_effect([self.bench.passages[position] for position in new])
         self.checked.update(new)

@@ -39,8 +39,25 @@ class Method(ABC):
         return
 
     @abstractmethod
-    def prepare(self, questions: Sequence[Question], settings: Sequence[Setting]) -> None:
-        """Do once, untimed, what answering these questions under any of these settings needs."""
+    def prepare(
+        self, questions: Sequence[Question], settings: Sequence[Setting], own: Sequence[Question] | None = None
+    ) -> None:
+        """Do once, untimed, what answering questions under any of these settings needs.
+
+        Args:
+            questions: all questions of their kind, those that are answered elsewhere included.
+            settings: under which they may be answered.
+            own: those of them that are to be answered here; None means all.
+        """
+
+    def lost(self, questions: Sequence[Question], settings: Sequence[Setting]) -> str:
+        """What these questions were answered with and is not on disk, with the remedy; empty if all is there.
+
+        Args:
+            questions: that have been answered, here or elsewhere.
+            settings: under which.
+        """
+        return ""
 
     @abstractmethod
     def answer(self, questions: Sequence[Question], setting: Setting) -> list[Answered]:
@@ -189,7 +206,9 @@ class PromptMethod(InContextMethod):
             return self.passage_options(shots=self.shot_choices())
         return [Setting(shots=examples) for examples in self.shot_choices()]
 
-    def prepare(self, questions: Sequence[Question], settings: Sequence[Setting]) -> None:
+    def prepare(
+        self, questions: Sequence[Question], settings: Sequence[Setting], own: Sequence[Question] | None = None
+    ) -> None:
         """Open model and index."""
         _ = self.generator, self.bench.retriever
 

@@ -114,7 +114,9 @@ class PolyPrag(Method):
             for question in questions:
                 gold_of(question, self.bench.positions)
 
-    def prepare(self, questions: Sequence[Question], settings: Sequence[Setting]) -> None:
+    def prepare(
+        self, questions: Sequence[Question], settings: Sequence[Setting], own: Sequence[Question] | None = None
+    ) -> None:
         """Put the experts into the base model and set up the routing.
 
         Raises:

@@ -27,10 +27,16 @@ class Prag(AdapterMethod):
         """
         _ = self.bench.warm_up_pairs, self.bench.question_augmentations
 
-    def prepare(self, questions: Sequence[Question], settings: Sequence[Setting]) -> None:
-        """Train the adapters that these questions retrieve, but for those that are there already."""
-        self.encoder.encode(*self._retrieved(questions, settings))
+    def prepare(
+        self, questions: Sequence[Question], settings: Sequence[Setting], own: Sequence[Question] | None = None
+    ) -> None:
+        """Train the adapters that the own questions retrieve, but for those that are there already."""
+        self.encoder.encode(*self._retrieved(questions if own is None else own, settings))
         _ = self.generator
+
+    def lost(self, questions: Sequence[Question], settings: Sequence[Setting]) -> str:
+        """Which adapters that these questions retrieve are not on disk; without them costs would be too small."""
+        return self.encoder.lost(*self._retrieved(questions, settings))
 
     def answer(self, questions: Sequence[Question], setting: Setting) -> list[Answered]:
         """One question after the other, since each needs weights of its own."""

@@ -36,7 +36,9 @@ class SharedLora(Method):
         """
         self.lora.check(self.name)
 
-    def prepare(self, questions: Sequence[Question], settings: Sequence[Setting]) -> None:
+    def prepare(
+        self, questions: Sequence[Question], settings: Sequence[Setting], own: Sequence[Question] | None = None
+    ) -> None:
         """Load the LoRA."""
         _ = self.lora.generator
 

@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +9,27 @@ from rich.console import Console
 
 from polyprag.config import MethodName
 from polyprag.config.sharding import NOTHING, WHOLE, Shard
+from polyprag.errors import DataError
 from polyprag.evaluation.harness import CHOICES, Harness
 from polyprag.evaluation.results import ANSWERS, RESULTS
 from polyprag.evaluation.shards import SHARDS, TRIALS, Ledger, Unfinished
+from polyprag.methods.adapters import FACTS
+from polyprag.methods.prag import Prag
 from polyprag.methods.workbench import Workbench
 
 VANILLA, RAG, POLY = MethodName.VANILLA, MethodName.STANDARD_RAG, MethodName.POLY_PRAG
-SHUFFLED = MethodName.POLY_PRAG_SHUFFLED
+SHUFFLED, PRAG = MethodName.POLY_PRAG_SHUFFLED, MethodName.PRAG
 SETTLED = ("answering.shots=0", "answering.passages=1", "answering.combine=sum")
 OPEN = ("answering.passages=1", "answering.combine=sum", "answering.batch_size=1")
 """Leaves examples open, so that `standard_rag` has three settings."""
+ALONE = ("prag.parallel=1", "prag.learning_rate=0.01")
+"""Trains adapters one by one, so that an adapter is the same to the last bit whatever is trained beside it."""
+DIGITS = 8
+"""Bytes by which an adapter's folder may differ from another's: the digits of its seconds of training."""
 MEASURED = (
     *("seconds", "seconds_per_question", "first_token_seconds", "seconds_to_first_token", "peak_memory_bytes"),
     *("offline_seconds_per_passage", "break_even", "environment", "key"),
+    *("train_seconds", "break_even_prag", "dir"),
 )
 
 
@@ -161,3 +170,99 @@ def test_a_ledger_reads_all_and_writes_its_own(tmp_path):
     assert whole.shards() == own.shards() == [Shard(3, 12)]
     assert [row["at"] for _, row in whole.rows("name", "key")] == [0, 1]
     assert [path.parent.name for path, _ in own.rows("name", "key")] == [tmp_path.name, "3-of-12"]
+
+
+class TestMachinesWithoutACommonDisk:
+    @pytest.fixture
+    def machine(self, make_bench, tmp_path):
+        """`machine(name, *overrides)`: a workbench on that machine's own copy of the trained run."""
+
+        def copy(name: str, *overrides: str) -> Workbench:
+            bench = make_bench(*overrides)
+            if not (tmp_path / name).exists():
+                shutil.copytree(bench.folder, tmp_path / name)
+            return Workbench(bench.config, bench.knowledge, tmp_path / name)
+
+        return copy
+
+    @staticmethod
+    def adapters(bench: Workbench) -> set[str]:
+        return {path.parent.name for path in bench.adapters.folder.glob(f"*/{FACTS}")}
+
+    @staticmethod
+    def retrieved(bench: Workbench, shard: Shard) -> set[str]:
+        found = bench.retrieve(shard.own(bench.knowledge.test), 1)
+        return {bench.adapters.path(bench.passages[hit.position]).name for hits in found for hit in hits}
+
+    @staticmethod
+    def bring(one: Workbench, other: Workbench, what: str) -> None:
+        shutil.copytree(one.folder / what, other.folder / what, dirs_exist_ok=True)
+
+    def test_each_trains_the_adapters_of_its_own_questions(self, machine):
+        shards = [Shard(index, 4) for index in range(4)]
+        benches = [machine(f"m{shard.index}", *SETTLED, *ALONE) for shard in shards]
+        for shard, bench in zip(shards, benches, strict=True):
+            harness(bench, shard).run_share([PRAG])
+            assert self.adapters(bench) == self.retrieved(bench, shard) < self.retrieved(bench, WHOLE)
+
+    def test_their_answers_and_adapters_merge_to_the_same_results(self, machine):
+        settings = ("answering.shots=0", "answering.combine=sum", *ALONE)
+        names, shards = [VANILLA, PRAG, POLY], [Shard(0, 2), Shard(1, 2)]
+        whole = machine("whole", *settings)
+        expected = without_measurements(harness(whole).run(names))
+        benches = [machine(f"m{shard.index}", *settings) for shard in shards]
+        for shard, bench in zip(shards, benches, strict=True):
+            assert "prag: waits for the choice" in harness(bench, shard).run_share(names)[1]
+        self.bring(benches[0], benches[1], f"evaluation/{SHARDS}/0-of-2")
+        self.bring(benches[1], benches[0], f"evaluation/{SHARDS}/1-of-2")
+        for shard, bench in zip(shards, benches, strict=True):
+            assert harness(bench, shard).run_share(names)[1] == f"prag: all 4 questions of shard {shard} are answered"
+        home = machine("home", *settings)
+        for shard, bench in zip(shards, benches, strict=True):
+            self.bring(bench, home, f"evaluation/{SHARDS}/{shard.index}-of-2")
+            self.bring(bench, home, "adapters")
+        seconds = sum(json.loads(path.read_text())["seconds"] for path in home.adapters.folder.glob(f"*/{FACTS}"))
+        merged = without_measurements(harness(home, NOTHING).run(names))
+        sizes = [results["methods"]["prag"].pop("bytes_per_passage") for results in (merged, expected)]
+        assert merged == expected
+        assert sizes[0] == pytest.approx(sizes[1], abs=DIGITS)
+        assert self.adapters(home) == self.adapters(whole)
+        assert without_measurements(lines(home.folder / "evaluation" / ANSWERS)) == without_measurements(
+            lines(whole.folder / "evaluation" / ANSWERS)
+        )
+        stored = json.loads((home.folder / "evaluation" / RESULTS).read_text())
+        assert stored["methods"]["prag"]["train_seconds"] == pytest.approx(seconds)
+
+    @pytest.mark.parametrize("shard", [NOTHING, WHOLE])
+    def test_answers_without_their_adapters_are_not_summed_up(self, machine, shard):
+        shards = [Shard(0, 2), Shard(1, 2)]
+        benches = [machine(f"m{index}", *SETTLED, *ALONE) for index in range(2)]
+        home = machine("home", *SETTLED, *ALONE)
+        for own, bench in zip(shards, benches, strict=True):
+            harness(bench, own).run_share([PRAG])
+            self.bring(bench, home, f"evaluation/{SHARDS}")
+        wanted = self.retrieved(home, WHOLE)
+        with pytest.raises(DataError, match=rf"^prag: {len(wanted)} of {len(wanted)} adapters behind the answers are "):
+            harness(home, shard).run([PRAG])
+        self.bring(benches[0], home, "adapters")
+        gone = len(wanted - self.retrieved(home, shards[0]))
+        with pytest.raises(DataError) as refused:
+            harness(home, shard).run([PRAG])
+        assert str(refused.value) == (
+            f"prag: {gone} of {len(wanted)} adapters behind the answers are not in {home.adapters.folder}; copy the "
+            f"adapters/ of each machine that has answered into {home.folder / 'adapters'}, or answer anew with another "
+            "evaluation.dir"
+        )
+        assert not (home.folder / "evaluation" / RESULTS).exists()
+        assert self.adapters(home) == self.retrieved(home, shards[0])
+
+    def test_validation_answers_without_their_adapters_choose_nothing(self, machine):
+        settings = ("answering.shots=0", "answering.combine=sum", *ALONE)
+        bench = machine("whole", *settings)
+        harness(bench).run([PRAG])
+        shutil.rmtree(bench.folder / "adapters")
+        with pytest.raises(DataError, match=r"^prag: .* adapters behind the answers are not in "):
+            harness(machine("whole", *settings), NOTHING).choose(Prag(PRAG, bench))
+        (bench.folder / "evaluation" / CHOICES).unlink()
+        with pytest.raises(DataError, match=r"^prag: .* adapters behind the answers are not in "):
+            harness(machine("whole", *settings), NOTHING).choose(Prag(PRAG, bench))

@@ -1,12 +1,13 @@
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from polyprag.methods import adapter_claims
 from polyprag.methods.adapter_claims import Claims
-from polyprag.methods.adapter_files import FACTS
+from polyprag.methods.adapter_files import FACTS, AdapterFiles
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -76,6 +77,19 @@ class TestEncoding:
         monkeypatch.setattr(ours.claims, "wait", lambda: held.__exit__(None, None, None))
         ours.encode(passages[:1])
         assert (ours.path(passages[0]) / FACTS).exists()
+
+    def test_what_two_shares_have_in_common_is_trained_once(self, make_bench, monkeypatch):
+        settings = ("prag.learning_rate=0.01", "prag.parallel=2")
+        encoders = [make_bench(*settings, trained=False).adapters for _ in range(2)]
+        passages = make_bench(trained=False).passages
+        saved, save = [], AdapterFiles.save
+        monkeypatch.setattr(
+            AdapterFiles, "save", lambda files, folder, *rest: (saved.append(folder), save(files, folder, *rest))
+        )
+        with ThreadPoolExecutor(2) as pool:
+            for done in [pool.submit(encoders[0].encode, passages[:4]), pool.submit(encoders[1].encode, passages[2:])]:
+                done.result()
+        assert sorted(saved) == sorted(encoders[0].path(passage) for passage in passages)
 
     def test_looking_again_is_not_busy_waiting(self):
         assert adapter_claims.LOOK_EVERY_SECONDS >= 0.1

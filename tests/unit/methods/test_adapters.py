@@ -427,6 +427,30 @@ class TestWarmUp:
         assert costs.seconds == pytest.approx(sum(seconds))
         assert sorted(file.name for file in own.iterdir()) == ["adapter_config.json", WEIGHTS, FACTS]
 
+    def test_without_it_adapters_are_not_whole(self, warm):
+        encoder, knowledge = warm
+        own = knowledge.passages[:2]
+        assert encoder.lost(own) == encoder.lost([]) == ""
+        assert encoder.lost(knowledge.passages).startswith(
+            f"4 of {len(knowledge.passages)} adapters behind the answers"
+        )
+        facts = encoder.folder / WARM_UP / FACTS
+        kept = facts.rename(facts.with_name("kept"))
+        assert encoder.lost(own).startswith(f"the adapters' warm-up is not in {encoder.folder}; copy the adapters/ of ")
+        assert encoder.lost([]) == ""
+        kept.rename(facts)
+
+    def test_it_is_made_anew_for_adapters_that_came_without(self, configure, tmp_path):
+        config = configure()
+        knowledge = load_knowledge(config.data)
+        encoder_in(tmp_path, config, OUTSIDE).encode(knowledge.passages[:1])
+        encoder = encoder_in(tmp_path, config, OUTSIDE)
+        (encoder.folder / WARM_UP / FACTS).unlink()
+        encoder.encode([])
+        assert not (encoder.folder / WARM_UP / FACTS).exists()
+        encoder.encode(knowledge.passages[:1])
+        assert encoder.lost(knowledge.passages[:1]) == ""
+
     def test_its_seconds_are_no_part_of_the_first_adapters(self, configure, tmp_path, monkeypatch):
         clock = [0.0]
         prepare = AdapterTrainer.warm_up_steps

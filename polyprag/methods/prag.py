@@ -13,18 +13,21 @@ from polyprag.methods.adapters import AdapterEncoder
 from polyprag.methods.method import AdapterMethod
 from polyprag.methods.workbench import Answered, Clock, Setting
 from polyprag.records import Passage, Question
+from polyprag.runs import with_prag_passes
 
 
 class Prag(AdapterMethod):
     """`prag` answers from merged adapters alone; `prag_combine` has the passages in the prompt as well."""
 
     def check(self, questions: Sequence[Question]) -> None:
-        """Read the outside pairs of a warm-up, and what was written for single questions.
+        """Look for the pool's passes, read the outside pairs of a warm-up, and what was written for single questions.
 
         Raises:
-            ConfigError: nothing says which passages are outside.
-            DataError: they cannot be used, or none is left; or what was written cannot be read.
+            ConfigError: nothing says how many passes adapters take, or which passages are outside.
+            StoreError: the store, which would say the passes, is damaged.
+            DataError: outside pairs cannot be used, or none is left; or what was written cannot be read.
         """
+        with_prag_passes(self.bench.config, self.bench.folder)
         _ = self.bench.warm_up_pairs, self.bench.question_augmentations
 
     def prepare(

@@ -122,6 +122,12 @@ def test_a_warm_up_without_outside_pairs_is_refused_before_any_method_answers(ma
         method.check(())
 
 
+def test_the_passes_of_a_pool_that_is_not_there_are_refused_before_any_method_answers(make_bench):
+    bench = make_bench("prag.epochs=0", trained=False)
+    with pytest.raises(ConfigError, match=r"prag\.epochs is 0, the passes of the pool, but .*store tells none"):
+        Prag(MethodName.PRAG, bench).check(bench.knowledge.test)
+
+
 def test_a_warm_up_learns_outside_pairs_that_nobody_asks(make_bench, tmp_path):
     asked = make_bench(trained=False).knowledge.test[0].text
     path = tmp_path / "outside.jsonl"

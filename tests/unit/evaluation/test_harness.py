@@ -459,7 +459,7 @@ class TestEconomy:
         assert [(entry["a"], entry["b"]) for entry in results["differences"]] == order
 
     def test_results_are_there_after_every_method(self, make_bench, folder, monkeypatch):
-        def ends(self, questions, settings):
+        def ends(self, questions, settings, own=None):
             raise KeyboardInterrupt
 
         monkeypatch.setattr(PolyPrag, "prepare", ends)

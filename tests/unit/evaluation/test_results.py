@@ -173,7 +173,7 @@ class TestMerging:
     def test_other_data_is_refused(self) -> None:
         first = merge_results(None, {}, self.data, {"prag": summary([answer()])}, [])
         with pytest.raises(
-            DataError, match=r"data\.sha256 is 'aa', but these results are on 'bb'; use another run\.dir"
+            DataError, match=r"data\.sha256 is 'aa', but these results are on 'bb'; set another evaluation\.dir"
         ):
             merge_results(first, {}, {"sha256": "bb"}, {}, [])
 
